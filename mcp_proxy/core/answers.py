@@ -1,0 +1,94 @@
+"""One answer for several callers: take it out of its envelope, and put it into another's.
+
+MCP answers are never altered beyond the JSON-RPC id (DESIGN section 3). An answer that came as an
+event stream is told on as JSON where the caller accepts that, because event ids belong to one
+stream.
+"""
+
+from dataclasses import replace
+
+from multidict import CIMultiDict
+
+from mcp_proxy.core import jsonrpc, sse
+from mcp_proxy.core.call import Call, Headers, Reply, Whole
+from mcp_proxy.core.frame import Frame
+from mcp_proxy.core.headers import accepts, media_type
+from mcp_proxy.core.message import Dialect
+
+EVENT_STREAM = "text/event-stream"
+JSON = "application/json"
+# They speak of one exchange, one stream or one session, or are set anew for each answer.
+_NOT_TOLD_ON = frozenset(
+    {
+        "age",
+        "cache-status",
+        "connection",
+        "content-length",
+        "mcp-session-id",
+        "server-timing",
+        "via",
+        "x-request-id",
+    }
+)
+_OF_A_STREAM = frozenset({"cache-control", "content-type", "x-accel-buffering"})
+
+
+def answer_in(reply: Reply, limit: int) -> bytes | None:
+    """Return the one JSON text in a whole reply, or None when there is not exactly one."""
+    if not isinstance(reply.body, Whole):
+        return None
+    if media_type(reply.headers) != EVENT_STREAM:
+        return reply.body.data
+    events = [event for event in sse.Splitter(limit).feed(reply.body.data) if event.data]
+    return events[0].data if len(events) == 1 else None
+
+
+def framed(call: Call, reply: Reply, answer: bytes, *, stored: float, fresh: float) -> Frame | None:
+    """Return the answer as it is kept, or None when its id cannot be told from the rest."""
+    span = None
+    if call.message.dialect is Dialect.RPC:
+        span = jsonrpc.id_span(answer)
+        if span is None or answer[slice(*span)] != jsonrpc.token(call.message.id):
+            return None
+    return Frame(tuple(told_on(reply.headers).items()), answer, stored, fresh, span)
+
+
+def told_on(headers: Headers) -> CIMultiDict[str]:
+    """Return the headers that hold for whoever gets the answer."""
+    dropped = _NOT_TOLD_ON
+    streamed = media_type(headers) == EVENT_STREAM
+    if streamed:
+        dropped |= _OF_A_STREAM
+    kept = CIMultiDict(
+        (name, value) for name, value in headers.items() if name.lower() not in dropped
+    )
+    if streamed:
+        kept["Content-Type"] = JSON
+    return kept
+
+
+def told(frame: Frame, call: Call) -> Reply:
+    """Return a kept answer in the words of this caller: its id, its media type."""
+    headers = CIMultiDict(frame.headers)
+    if call.message.dialect is not Dialect.RPC:
+        return Reply(200, headers, Whole(frame.body))
+    body = frame.body_for(jsonrpc.token(call.message.id))
+    if accepts(call.headers, JSON) or not accepts(call.headers, EVENT_STREAM):
+        return Reply(200, headers, Whole(body))
+    headers["Content-Type"] = EVENT_STREAM
+    return Reply(200, headers, Whole(sse.event(body)))
+
+
+def retold(reply: Reply, asked: Call, call: Call, limit: int) -> Reply | None:
+    """Return the reply to `asked` as the reply to the identical `call`; None if it cannot be.
+
+    Without a JSON-RPC id in it, an answer is the same for all.
+    """
+    if call.message.dialect is not Dialect.RPC:
+        return reply
+    answer = answer_in(reply, limit)
+    frame = None if answer is None else framed(asked, reply, answer, stored=0.0, fresh=0.0)
+    if frame is None:
+        return None
+    own = told(frame, call)
+    return replace(reply, headers=own.headers, body=own.body)

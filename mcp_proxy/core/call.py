@@ -1,0 +1,131 @@
+"""Call and Reply: the two values that walk through all layers."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from mcp_proxy.core.intent import Intent
+from mcp_proxy.core.message import NOTHING, Message
+from mcp_proxy.core.verdict import Verdict
+
+Headers = CIMultiDict[str] | CIMultiDictProxy[str]
+Pieces = AsyncGenerator[bytes, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A body that is in memory as a whole."""
+
+    data: bytes
+
+
+class Stream:
+    """A body that arrives in pieces, and what it has shown so far.
+
+    `verdict` is None until the piece that decides is at hand; it is set before that piece is
+    yielded. `resumable` turns true with the first SSE event id, because from then on the client
+    may come back with `Last-Event-ID` (MCP 2025-11-25, transports). `asking` is true while a
+    request of the server to the client waits for its answer.
+
+    Whoever consumes a stream calls `aclose()` in the end, also when it never began to read.
+    """
+
+    __slots__ = ("_endings", "_release", "_wraps", "asking", "resumable", "verdict")
+
+    def __init__(
+        self, pieces: Pieces, release: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        self._wraps = [pieces]
+        self._release = release
+        self._endings: list[Callable[[], None]] = []
+        self.verdict: Verdict | None = None
+        self.resumable = False
+        self.asking = False
+
+    def __aiter__(self) -> Pieces:
+        return self._wraps[-1]
+
+    def wrap(self, around: Callable[[Pieces], Pieces]) -> None:
+        """Let `around` see, delay or add to the pieces that are still to come."""
+        self._wraps.append(around(self._wraps[-1]))
+
+    def on_end(self, told: Callable[[], None]) -> None:
+        """Call `told` once when the stream is over: read to its end, cut, or left alone."""
+        self._endings.append(told)
+
+    async def aclose(self) -> None:
+        """End the stream and release what is under it; safe to repeat."""
+        # Each wrap by hand: closing an async generator that never started skips its `finally`.
+        for pieces in reversed(self._wraps):
+            await pieces.aclose()
+        if self._release is not None:
+            release, self._release = self._release, None
+            await release()
+        endings, self._endings = self._endings, []
+        for told in endings:
+            told()
+
+
+class Upgrade:
+    """A connection that has stopped being HTTP (a WebSocket); only the edge can relay it."""
+
+    __slots__ = ()
+
+
+Body = Whole | Stream | Upgrade
+EMPTY = Whole(b"")
+
+
+class Delivery(Enum):
+    """Whether the server can have seen a request (DESIGN section 5, `delivered`)."""
+
+    NO = "no"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request, read once. The original bytes are in `target` and `body`, untouched."""
+
+    method: str
+    target: str  # as it stood in the request line, percent-encoding and all
+    headers: Headers
+    body: Whole | Stream
+    intent: Intent
+    request_id: str
+    message: Message = NOTHING
+    client: str = ""  # address of the peer
+    scheme: str = "http"
+    arrived: float = 0.0  # Clock.now() when the head was read
+    attempt: int = 1
+    silence: float | None = None  # seconds without a byte after which this try is given up
+    key: str | None = None  # where its answer is kept, once the cache has looked
+
+
+@dataclass(frozen=True, slots=True)
+class CacheNote:
+    """How the cache took part in an answer; becomes `Cache-Status` (RFC 9211) and `Age`."""
+
+    hit: bool = False
+    forwarded: str = ""  # why it was asked for: miss, stale, bypass, method (RFC 9211, 2.2)
+    stored: bool = False
+    collapsed: bool = False
+    ttl: float | None = None  # seconds of freshness left
+    age: float | None = None  # seconds since it was stored
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer on its way to the caller."""
+
+    status: int
+    headers: Headers
+    body: Body
+    reason: str | None = None
+    verdict: Verdict = Verdict.OK
+    attempts: int = 0  # tries that went out for it; 0 when it came from the cache or from us
+    cache: CacheNote | None = None
+    upstream_seconds: float | None = None
+    error_code: str | None = None  # set on answers that the sidecar itself made

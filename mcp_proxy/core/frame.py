@@ -1,0 +1,60 @@
+"""The form in which an answer is kept: one versioned piece of bytes, the same in every store.
+
+    magic (4) · length of the head (4, big endian) · head (JSON) · body
+
+The head holds status, headers, when it was stored (seconds of the epoch, so that several machines
+can judge it), for how long it is fresh, and where in the body the JSON-RPC id stood. Never pickle:
+a store that others can write to must not be able to run code here.
+"""
+
+from dataclasses import dataclass
+
+import orjson
+
+_MAGIC = b"mcs1"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A stored answer."""
+
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    stored: float  # seconds of the epoch
+    fresh: float  # seconds
+    id_span: tuple[int, int] | None = None  # None: there is no id to put in
+
+    def age(self, now: float) -> float:
+        """Return the seconds since it was stored; a clock that went back makes no answer young."""
+        return max(0.0, now - self.stored)
+
+    def body_for(self, id_token: bytes) -> bytes:
+        """Return the body with the caller's own id, everything else as the server spelled it."""
+        if self.id_span is None:
+            return self.body
+        start, end = self.id_span
+        return b"".join((self.body[:start], id_token, self.body[end:]))
+
+
+def pack(frame: Frame) -> bytes:
+    """Return the bytes of a frame."""
+    head = orjson.dumps([frame.headers, frame.stored, frame.fresh, frame.id_span])
+    return b"".join((_MAGIC, len(head).to_bytes(4, "big"), head, frame.body))
+
+
+def unpack(data: bytes) -> Frame | None:
+    """Return the frame in `data`, or None when it is not one of ours: then it is a miss."""
+    if data[:4] != _MAGIC:
+        return None
+    end = 8 + int.from_bytes(data[4:8], "big")
+    try:
+        headers, stored, fresh, span = orjson.loads(data[8:end])
+        return Frame(
+            tuple((str(name), str(value)) for name, value in headers),
+            data[end:],
+            float(stored),
+            float(fresh),
+            None if span is None else (int(span[0]), int(span[1])),
+        )
+    except (ValueError, TypeError, LookupError):
+        return None

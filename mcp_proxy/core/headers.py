@@ -1,0 +1,153 @@
+"""Which headers travel, which stay, and which are ours to set (RFC 9110 section 7.6)."""
+
+from collections.abc import Iterable, Iterator
+
+from multidict import CIMultiDict
+
+from mcp_proxy.core.call import Headers
+
+# RFC 9110 section 7.6.1 and RFC 9112: they speak of one connection only.
+HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+# Named in `Connection`, these would be stripped and change what the server decides: an attack.
+_PROTECTED = frozenset(
+    {
+        "authorization",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "cookie",
+        "host",
+        "last-event-id",
+        "mcp-method",
+        "mcp-name",
+        "mcp-protocol-version",
+        "mcp-session-id",
+        "origin",
+        "via",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+    }
+)
+# Ours to set towards the server; what a client claims here is not believed.
+_OURS_UPSTREAM = frozenset(
+    {
+        "host",
+        "expect",
+        "forwarded",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+        "x-request-id",
+    }
+)
+_PRINTABLE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:/+=@")
+_REQUEST_ID_LIMIT = 128
+
+
+def named_in_connection(headers: Headers) -> frozenset[str]:
+    """Return the lower-cased names that `Connection` lists as hop-by-hop."""
+    lists = headers.getall("Connection", ())
+    if not lists:
+        return frozenset()
+    return frozenset(name.strip().lower() for line in lists for name in line.split(",")) - {""}
+
+
+def abuses_connection(headers: Headers) -> bool:
+    """Tell whether `Connection` names a header that the server's decision rests on."""
+    return not _PROTECTED.isdisjoint(named_in_connection(headers))
+
+
+def end_to_end(headers: Headers) -> Iterator[tuple[str, str]]:
+    """Yield the headers that are meant for the far end, in order."""
+    named = named_in_connection(headers)
+    for name, value in headers.items():
+        lowered = name.lower()
+        if lowered not in HOP_BY_HOP and lowered not in named:
+            yield name, value
+
+
+def request_headers(
+    headers: Headers, *, via: str, client: str, scheme: str, request_id: str
+) -> CIMultiDict[str]:
+    """Return what goes upstream: the end-to-end headers in order, then ours."""
+    sent = CIMultiDict(
+        (name, value) for name, value in end_to_end(headers) if name.lower() not in _OURS_UPSTREAM
+    )
+    sent.add("Via", via)
+    sent.add("X-Forwarded-For", client)
+    sent.add("X-Forwarded-Proto", scheme)
+    host = headers.get("Host")
+    if host is not None:
+        sent.add("X-Forwarded-Host", host)
+    sent.add("X-Request-Id", request_id)
+    return sent
+
+
+def passed_through(headers: Headers, pseudonym: str) -> bool:
+    """Tell whether a request has been here before: our own name stands in `Via`."""
+    return any(
+        pseudonym in hop.split() for line in headers.getall("Via", ()) for hop in line.split(",")
+    )
+
+
+def harmless_request_id(claimed: str | None) -> str | None:
+    """Return a client's request id if it is short and safe to print, else None."""
+    if claimed and len(claimed) <= _REQUEST_ID_LIMIT and _PRINTABLE.issuperset(claimed):
+        return claimed
+    return None
+
+
+def media_type(headers: Headers) -> str:
+    """Return the lower-cased type/subtype of `Content-Type`, or an empty text."""
+    return headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+def is_plain_json(headers: Headers) -> bool:
+    """Tell whether a body is JSON that can be read as it is: UTF-8, no content coding."""
+    kind, _, rest = headers.get("Content-Type", "").partition(";")
+    parameters = rest.replace(" ", "").replace('"', "").lower()
+    if kind.strip().lower() != "application/json":
+        return False
+    if "charset=" in parameters and "charset=utf-8" not in parameters:
+        return False
+    return headers.get("Content-Encoding", "identity").lower() == "identity"
+
+
+def accepts(headers: Headers, kind: str) -> bool:
+    """Tell whether `Accept` admits the media type; an absent header admits all."""
+    ranges = headers.getall("Accept", ("*/*",))
+    main = kind.partition("/")[0]
+    wanted = {kind, f"{main}/*", "*/*"}
+    return any(
+        part.partition(";")[0].strip().lower() in wanted
+        for line in ranges
+        for part in line.split(",")
+    )
+
+
+def cache_control(headers: Headers) -> frozenset[str]:
+    """Return the lower-cased directives of `Cache-Control`, without their arguments."""
+    lists = headers.getall("Cache-Control", ())
+    if not lists:
+        return frozenset()
+    return frozenset(directive_names(lists))
+
+
+def directive_names(lists: Iterable[str]) -> Iterator[str]:
+    """Yield each directive's name (RFC 9111 section 5.2)."""
+    for line in lists:
+        for directive in line.split(","):
+            yield directive.partition("=")[0].strip().lower()

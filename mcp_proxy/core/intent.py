@@ -1,0 +1,180 @@
+"""What a call may do: be repeated, be kept, be shared, change something at the server.
+
+The answers come from the bytes, the operator's rules and what the server says of its own tools,
+never from a client's word. The table is section 4 of DESIGN; what is not in it is opaque.
+"""
+
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+from mcp_proxy.core.message import Dialect, Message
+from mcp_proxy.core.rules import Annotations, Rules
+
+
+class Stack(Enum):
+    """Which list of layers a call walks through (DESIGN section 2)."""
+
+    FULL = "full"
+    PLAIN = "plain"
+    SHORT = "short"
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """For how long an answer may be kept."""
+
+    seconds: float  # where the answer itself says nothing
+    obeys_hint: bool = False  # a `ttlMs` in the result decides (MCP 2026-07-28, caching)
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """The decisions about one call. The default is the careful one: opaque."""
+
+    stack: Stack = Stack.PLAIN
+    repeatable: bool = False  # also after it was, or may have been, delivered
+    keep: Keep | None = None
+    collapsible: bool = False  # may share the answer of an identical call in flight
+    writes: bool = True  # may change something at the server
+    attempt_timeout: float | None = None  # seconds of silence, of a rule
+
+
+OPAQUE = Intent()
+STREAM = Intent(stack=Stack.SHORT, writes=False)
+LEGACY_POST = Intent(stack=Stack.SHORT)
+SAFE_HTTP = Intent(repeatable=True, writes=False)
+SESSION_END = Intent(stack=Stack.SHORT, repeatable=True, writes=False)
+
+# The six methods with caching hints in 2026-07-28; they are reads in every revision.
+KEPT_METHODS = frozenset(
+    {
+        "tools/list",
+        "prompts/list",
+        "resources/list",
+        "resources/templates/list",
+        "resources/read",
+        "server/discover",
+    }
+)
+REPEATABLE_METHODS = KEPT_METHODS | {
+    "prompts/get",
+    "completion/complete",
+    "tasks/get",
+    "tasks/list",
+    "tasks/cancel",
+    "tasks/result",
+    "notifications/initialized",
+    "notifications/cancelled",
+    "logging/setLevel",
+    "resources/subscribe",
+    "resources/unsubscribe",
+}
+# Known to write nothing, and yet sent once: a second `initialize` leaves an orphan session
+# behind, and `ping` asks whether the server lives, not whether a retry does.
+_ONCE = frozenset(
+    {
+        "initialize",
+        "ping",
+        "notifications/progress",
+        "notifications/roots/list_changed",
+    }
+)
+# A continuation belongs to one exchange: an elicited answer, a token that may be single use.
+_CONTINUES = ("inputResponses", "requestState", "task")
+# Method and tool names come from callers; a full memo forgets everything.
+_MEMO_LIMIT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The settings that decisions depend on."""
+
+    cache_ttl: float = 300.0  # seconds
+    annotated_ttl: float = 10.0  # seconds
+    trust_annotations: bool = True
+    rules: Rules = field(default_factory=Rules)
+
+
+class Decisions:
+    """Decide what a message may do; remembers, since only a few facts of a message matter."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._memo: dict[tuple[object, ...], Intent] = {}
+
+    def of(self, message: Message, annotations: Annotations | None = None) -> Intent:
+        """Return the intent of an understood message.
+
+        `annotations` is what the server's own `tools/list` says of the tool it calls. They do not
+        count for the REST dialect: they name tools of the MCP endpoint, while the services behind
+        the REST route are other servers, whose tools may bear the same names.
+        """
+        continues = message.dialect is Dialect.RPC and any(
+            key in message.params for key in _CONTINUES
+        )
+        facts = (
+            message.dialect,
+            message.method,
+            message.service,
+            message.tool,
+            message.stateless,
+            message.id is None,
+            message.has_progress_token,
+            continues,
+            annotations,
+        )
+        known = self._memo.get(facts)
+        if known is None:
+            if len(self._memo) >= _MEMO_LIMIT:
+                self._memo.clear()
+            known = self._memo[facts] = self._decide(message, annotations, continues=continues)
+        return known
+
+    def _decide(
+        self, message: Message, annotations: Annotations | None, *, continues: bool
+    ) -> Intent:
+        if message.dialect is Dialect.REST:
+            return self._tool(message, None, continues=False)
+        if message.method == "tools/call":
+            if not message.tool or message.id is None:
+                return Intent(Stack.FULL)
+            return self._tool(message, annotations, continues=continues)
+        if message.method == "subscriptions/listen":
+            return STREAM
+        if message.method in REPEATABLE_METHODS:
+            return self._known(message, continues=continues)
+        return Intent(Stack.FULL, writes=message.method not in _ONCE)
+
+    def _known(self, message: Message, *, continues: bool) -> Intent:
+        intent = Intent(Stack.FULL, repeatable=not continues, writes=False)
+        if message.method not in KEPT_METHODS or message.id is None or continues:
+            return intent
+        # absent ttlMs: the operator's TTL in the handshake era, nothing in the stateless one
+        keep = Keep(0.0 if message.stateless else self._policy.cache_ttl, obeys_hint=True)
+        return replace(intent, keep=keep, collapsible=not message.has_progress_token)
+
+    def _tool(
+        self, message: Message, annotations: Annotations | None, *, continues: bool
+    ) -> Intent:
+        rule = self._policy.rules.find(message.service, message.tool)
+        said = annotations if self._policy.trust_annotations and annotations else Annotations()
+        reads = said.read_only if rule.read_only is None else rule.read_only
+        idempotent = said.idempotent if rule.idempotent is None else rule.idempotent
+        seconds = 0.0
+        if reads and rule.cache and not continues:
+            seconds = self._tool_seconds(rule.ttl, by_rule=rule.read_only is True)
+        keep = Keep(seconds) if seconds > 0 else None
+        return Intent(
+            Stack.FULL,
+            repeatable=(reads or idempotent) and not continues,
+            keep=keep,
+            collapsible=keep is not None and not message.has_progress_token,
+            writes=not reads,
+            attempt_timeout=rule.attempt_timeout,
+        )
+
+    def _tool_seconds(self, ttl: float | None, *, by_rule: bool) -> float:
+        if by_rule:
+            return self._policy.cache_ttl if ttl is None else ttl
+        # A status that a client polls must not freeze for minutes because nobody wrote a rule.
+        return min(self._policy.cache_ttl, self._policy.annotated_ttl)

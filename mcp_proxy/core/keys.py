@@ -1,0 +1,132 @@
+"""Under which name an answer is kept: everything that could change it, and who asked.
+
+An unknown credential must never leak an answer, so identity is every header but a fixed list that
+is known to be neutral (DESIGN section 4). No value is ever recognisable in a key: all is hashed.
+"""
+
+from collections.abc import Iterable
+from decimal import Decimal
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+
+from mcp_proxy.core.call import Call, Headers
+from mcp_proxy.core.headers import HOP_BY_HOP
+from mcp_proxy.core.message import Dialect, Message
+
+# They describe the connection, the transport or the trace, and no server answers differently for
+# them: hence two calls that differ here only may share an answer.
+NEUTRAL = HOP_BY_HOP | {
+    "host",
+    "content-length",
+    "user-agent",
+    "date",
+    "referer",
+    "traceparent",
+    "tracestate",
+    "baggage",
+    "x-request-id",
+    "cache-control",
+    "pragma",
+    "x-forwarded-for",
+}
+# What belongs to one request rather than to the one who asks: a tool list that was given to
+# somebody holds for that somebody's calls too (see upstream/catalogue).
+_OF_THE_REQUEST = frozenset(
+    {
+        "accept",
+        "accept-encoding",
+        "content-type",
+        "last-event-id",
+        "mcp-method",
+        "mcp-name",
+        "mcp-protocol-version",
+        "expect",
+    }
+)
+# Keys of `_meta` that differ from call to call and change no answer (MCP SEP-414).
+_TRANSPORT_META = frozenset({"progressToken", "traceparent", "tracestate", "baggage"})
+# Written for a Decimal, whose spelling is kept; no honest object has NUL in a key, and
+# core/reading refuses those that do.
+_DECIMAL_KEY = "\x00decimal"
+
+
+def canonical(message: Message) -> bytes | None:
+    """Return the parameters in one spelling, or None when they are too deep to be written."""
+    params: Any = message.params
+    if message.dialect is Dialect.RPC and "_meta" in params:
+        params = {**params, "_meta": _kept_meta(params["_meta"])}
+    try:
+        return orjson.dumps(params, default=_decimal, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:
+        return None
+
+
+def _kept_meta(meta: Any) -> Any:
+    if not isinstance(meta, dict):
+        return meta
+    return {name: value for name, value in meta.items() if name not in _TRANSPORT_META}
+
+
+def _decimal(value: object) -> object:
+    if isinstance(value, Decimal):
+        return {_DECIMAL_KEY: str(value)}
+    raise TypeError
+
+
+class Keyring:
+    """Make the keys of one upstream; the settings that shape them are fixed for a run."""
+
+    def __init__(
+        self,
+        upstream: str,
+        *,
+        ignored: Iterable[str] = (),
+        share_sessions: bool = False,
+        host_matters: bool = False,
+    ) -> None:
+        self._upstream = upstream.encode()
+        neutral = NEUTRAL | {name.lower() for name in ignored}
+        if share_sessions:
+            neutral |= {"mcp-session-id"}
+        self._neutral = neutral - ({"host"} if host_matters else set())
+
+    def of(self, call: Call) -> str | None:
+        """Return the key of a call's answer, without its generation; None if it has no key."""
+        said = canonical(call.message)
+        if said is None:
+            return None
+        message = call.message
+        digest = blake2b(digest_size=20)
+        for part in (
+            self._upstream,
+            call.method.encode(),
+            call.target.encode("utf-8", "surrogateescape"),
+            message.dialect.value.encode(),
+            message.method.encode("utf-8", "surrogatepass"),
+            said,
+            identity(call.headers, self._neutral),
+        ):
+            # a length before each part: no two lists of parts spell the same bytes
+            digest.update(b"%d:" % len(part))
+            digest.update(part)
+        return digest.hexdigest()
+
+
+def identity(headers: Headers, neutral: frozenset[str] | set[str] = NEUTRAL) -> bytes:
+    """Return who asks, spelled out: every header that is not neutral, in order."""
+    return "\n".join(
+        [f"{name}:{value}" for name, value in headers.items() if name.lower() not in neutral]
+    ).encode("utf-8", "surrogateescape")
+
+
+def credentials(headers: Headers) -> str:
+    """Return a hash of who asks, apart from what is being asked."""
+    spelled = identity(
+        headers,
+        NEUTRAL
+        | _OF_THE_REQUEST
+        | {name for name in map(str.lower, headers) if name.startswith("mcp-param-")},
+    )
+    return blake2b(spelled, digest_size=16).hexdigest()

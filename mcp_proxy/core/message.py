@@ -1,0 +1,41 @@
+"""What was said: the one message in a body that was understood, in whichever dialect."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+
+class Dialect(Enum):
+    """In which shape a caller speaks, and understands an error."""
+
+    RPC = "mcp"
+    REST = "rest"
+    HTTP = "http"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A JSON-RPC message, a REST tool call, or nothing that we understand (the default)."""
+
+    dialect: Dialect = Dialect.HTTP
+    method: str = ""  # of JSON-RPC
+    id: str | int | None = None  # of a JSON-RPC request
+    params: Mapping[str, Any] = field(default_factory=dict)  # REST: the whole body
+    service: str = ""  # REST only: which server behind the old server
+    tool: str = ""
+    stateless: bool = False  # the 2026-07-28 era
+
+    @property
+    def wants_answer(self) -> bool:
+        """Tell whether a JSON answer must come that can be judged."""
+        return self.dialect is Dialect.REST or self.id is not None
+
+    @property
+    def has_progress_token(self) -> bool:
+        """Tell whether the answer's notifications belong to this caller's stream alone."""
+        meta = self.params.get("_meta")
+        return isinstance(meta, dict) and "progressToken" in meta
+
+
+NOTHING = Message()

@@ -1,0 +1,79 @@
+"""The dialect of the basic web server: read a REST tool call, judge it, shape an error, enrich it.
+
+Its failures arrive as HTTP 200 with `success: false` (DESIGN section 3).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from mcp_proxy.core.message import Dialect, Message
+from mcp_proxy.core.reading import Json, Vocabulary, read_object
+from mcp_proxy.core.verdict import Verdict
+
+_FIELDS = Vocabulary("service", "tool_name", "params")
+_SPACE = b" \t\r\n"
+
+
+def read_tool_call(data: bytes) -> Message | None:
+    """Return the tool call in `data`, or None when it is opaque."""
+    body = read_object(data)
+    if body is None or _FIELDS.is_mimicked(body):
+        return None
+    service, tool = body.get("service"), body.get("tool_name")
+    if not isinstance(service, str) or not isinstance(tool, str) or not tool:
+        return None
+    if not isinstance(body.get("params", {}), dict):
+        return None
+    return Message(Dialect.REST, params=body, service=service, tool=tool)
+
+
+def judge_answer(data: bytes, down_patterns: Sequence[str] = ()) -> Verdict:
+    """Judge the body of a 200; one of `down_patterns` in its error text means the service is down.
+
+    The patterns are the operator's (`[failures]`), matched as plain text.
+    """
+    try:
+        answer = orjson.loads(data)
+    except ValueError:
+        return Verdict.UPSTREAM_FAILED
+    if not isinstance(answer, dict):
+        return Verdict.UPSTREAM_FAILED
+    if answer.get("success") is not False:
+        return Verdict.OK
+    text = answer.get("error")
+    if isinstance(text, str) and any(pattern in text for pattern in down_patterns):
+        return Verdict.UPSTREAM_FAILED
+    return Verdict.TOOL_FAILED
+
+
+def error_body(text: str, timestamp: str, details: Json) -> bytes:
+    """Return an error in the basic server's own shape, with the failure object beside it."""
+    return orjson.dumps(
+        {
+            "success": False,
+            "data": None,
+            "error": text,
+            "timestamp": timestamp,
+            "error_details": details,
+        }
+    )
+
+
+def enrich(data: bytes, fields: dict[str, Any]) -> bytes:
+    """Splice `fields` in before the closing brace of a JSON object; other bytes stay as they are.
+
+    A field that the server already sends is left alone. What does not end like an object is
+    returned unchanged.
+    """
+    end = len(data.rstrip(_SPACE))
+    if data[end - 1 : end] != b"}" or data.lstrip(_SPACE)[:1] != b"{":
+        return data
+    added = {name: value for name, value in fields.items() if b'"%b"' % name.encode() not in data}
+    if not added:
+        return data
+    members = orjson.dumps(added)[1:-1]
+    before = data[: end - 1]
+    comma = b"" if before.rstrip(_SPACE).endswith(b"{") else b","
+    return b"".join((before, comma, members, data[end - 1 :]))

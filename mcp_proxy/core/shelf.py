@@ -1,0 +1,47 @@
+"""The port through which layers reach stored answers; `stores/` holds the shelves."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """Which answers are valid now: a token that is part of their keys and is never used again."""
+
+    token: str
+    storable: bool = True  # False while a write of unknown fate may still change something
+
+
+class Shelf(Protocol):
+    """Where answers are kept. It never raises: trouble is a miss, and a lost put is lost."""
+
+    async def edition(self, scopes: tuple[str, ...]) -> Edition | None:
+        """Return the edition of these scopes, or None when it is not known: then do not ask."""
+        ...
+
+    async def get(self, key: str) -> bytes | None:
+        """Return what was put there, unless its time is over."""
+        ...
+
+    async def put(self, key: str, frame: bytes, seconds: float) -> None:
+        """Keep a frame for `seconds`."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Forget a frame."""
+        ...
+
+    async def invalidate(self, scope: str = "", quarantine: float = 0.0) -> int | None:
+        """Make the answers of a scope (all by default) invalid; store none for `quarantine` s.
+
+        Returns how many answers were dropped from this process, None when they are elsewhere.
+        """
+        ...
+
+    def snapshot(self) -> dict[str, object]:
+        """Return sizes and bounds, for people."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of connections."""
+        ...

@@ -1,0 +1,97 @@
+"""Let identical calls that are in flight together share one answer."""
+
+import asyncio
+from dataclasses import dataclass, field, replace
+
+from mcp_proxy.core.answers import retold
+from mcp_proxy.core.call import CacheNote, Call, Delivery, Reply, Stream
+from mcp_proxy.core.clock import Clock, Spawn
+from mcp_proxy.core.errors import DeadlineExceededError
+from mcp_proxy.layers.chain import Forward
+
+
+@dataclass(slots=True)
+class _Flight:
+    asked: Call
+    task: asyncio.Future[Reply]
+    waiting: int = 0
+    led: bool = True  # the caller that began it still waits
+    told: bool = field(default=False)  # somebody has the answer and will store it
+
+
+class Coalesce:
+    """Ask once for all callers that want the same; who leaves takes nobody down.
+
+    The flight runs in a task of its own, so that it lives while one caller waits, and is bounded
+    by the time that a call may take. A key holds who asks and the generation of the answers, so
+    nobody joins a flight that began before a write which that caller has seen finished.
+    """
+
+    def __init__(self, seconds: float, clock: Clock, spawn: Spawn, limit: int) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._spawn = spawn
+        self._limit = limit
+        self._flights: dict[str, _Flight] = {}
+
+    async def __call__(self, call: Call, forward: Forward) -> Reply:
+        """Join the flight for the same answer, or begin it."""
+        if call.key is None or not call.intent.collapsible:
+            return await forward(call)
+        flight = self._flights.get(call.key)
+        if flight is None:
+            return await self._lead(call, call.key, forward)
+        reply = await self._wait(flight)
+        own = (
+            None
+            if isinstance(reply.body, Stream)
+            else retold(reply, flight.asked, call, self._limit)
+        )
+        if own is None:
+            return await forward(call)  # a stream is its leader's: ask for ourselves
+        if not flight.told:
+            flight.told = True
+            return own
+        return replace(own, cache=CacheNote(collapsed=True))
+
+    async def _lead(self, call: Call, key: str, forward: Forward) -> Reply:
+        task = self._spawn(self._fly(call, key, forward), "flight")
+        assert isinstance(task, asyncio.Future)
+        flight = self._flights[key] = _Flight(call, task)
+        try:
+            reply = await self._wait(flight)
+        except asyncio.CancelledError:
+            flight.led = False
+            if task.done() and not task.cancelled() and task.exception() is None:
+                await _close(task.result())
+            raise
+        flight.told = True
+        return reply
+
+    async def _wait(self, flight: _Flight) -> Reply:
+        flight.waiting += 1
+        try:
+            return await asyncio.shield(flight.task)
+        finally:
+            flight.waiting -= 1
+            if not flight.waiting and not flight.task.done():
+                flight.task.cancel()
+
+    async def _fly(self, call: Call, key: str, forward: Forward) -> Reply:
+        try:
+            async with self._clock.timeout(self._seconds):
+                reply = await forward(call)
+        except TimeoutError:
+            raise DeadlineExceededError(
+                f"The call took longer than {self._seconds:g} s.", delivered=Delivery.UNKNOWN
+            ) from None
+        finally:
+            flight = self._flights.pop(key)
+        if not flight.led:
+            await _close(reply)
+        return reply
+
+
+async def _close(reply: Reply) -> None:
+    if isinstance(reply.body, Stream):
+        await reply.body.aclose()

@@ -1,0 +1,84 @@
+"""Tell how each call ended."""
+
+from typing import Protocol
+
+from mcp_proxy.core.call import Call, Reply, Stream
+from mcp_proxy.core.clock import Clock, Emit
+from mcp_proxy.core.outcome import Outcome
+from mcp_proxy.core.verdict import Verdict
+from mcp_proxy.layers.chain import Forward
+
+
+class Counts(Protocol):
+    """Where outcomes are counted (signals/metrics)."""
+
+    def began(self) -> None:
+        """Count a call that is under way."""
+        ...
+
+    def ended(self, outcome: Outcome) -> None:
+        """Count how it ended."""
+        ...
+
+
+class Observe:
+    """See every call, refusals and departures too: count it, and report each tool call once."""
+
+    def __init__(self, counts: Counts, clock: Clock, emit: Emit) -> None:
+        self._counts = counts
+        self._clock = clock
+        self._emit = emit
+
+    async def __call__(self, call: Call, forward: Forward) -> Reply:
+        """Ask on and report the end: of the body, if that is a stream."""
+        self._counts.began()
+        try:
+            reply = await forward(call)
+        except BaseException:
+            self._report(call, None, Verdict.LEFT)
+            raise
+        body = reply.body
+        if isinstance(body, Stream):
+            body.on_end(lambda: self._report(call, reply, body.verdict or Verdict.LEFT))
+        else:
+            self._report(call, reply, reply.verdict)
+        return reply
+
+    def _report(self, call: Call, reply: Reply | None, verdict: Verdict) -> None:
+        message = call.message
+        outcome = Outcome(
+            message.service,
+            message.tool or message.method or message.dialect.value,
+            verdict,
+            self._clock.now() - call.arrived,
+            reply.attempts if reply else 0,
+            cache_part(reply),
+            reply.error_code if reply else None,
+        )
+        self._counts.ended(outcome)
+        if not message.tool:
+            return
+        self._emit(
+            "tool.call.completed",
+            "info" if verdict in {Verdict.OK, Verdict.LEFT} else "warning",
+            request_id=call.request_id,
+            service=message.service,
+            tool=message.tool,
+            dialect=message.dialect.value,
+            verdict=verdict.value,
+            status=reply.status if reply else None,
+            code=outcome.code,
+            cache=outcome.cache,
+            attempts=outcome.attempts,
+            duration_ms=round(outcome.seconds * 1000, 3),
+        )
+
+
+def cache_part(reply: Reply | None) -> str:
+    """Return in one word how the cache took part in a reply."""
+    note = reply.cache if reply else None
+    if note is None:
+        return "bypass"
+    if note.hit:
+        return "hit"
+    return "collapsed" if note.collapsed else note.forwarded

@@ -1,0 +1,135 @@
+"""Turn our errors into answers of the caller's dialect: one table, one place (DESIGN section 5)."""
+
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import orjson
+from multidict import CIMultiDict
+
+from mcp_proxy.core import errors, jsonrpc, rest, sse
+from mcp_proxy.core.call import Call, Delivery, Pieces, Reply, Stream, Whole
+from mcp_proxy.core.clock import Clock, Emit
+from mcp_proxy.core.errors import InternalError, ProxyError
+from mcp_proxy.core.headers import media_type
+from mcp_proxy.core.message import Dialect
+from mcp_proxy.core.verdict import Verdict
+from mcp_proxy.layers.chain import Forward
+
+JSON = "application/json"
+PROBLEM = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How callers want to be told."""
+
+    tool_result: bool = True  # a failed tools/call is a result with isError, not an error
+    always_200: bool = False  # REST: the basic server's habit
+
+
+class Rescue:
+    """Answer instead of failing: a caller always gets a structured answer, never a traceback."""
+
+    def __init__(self, style: Style, clock: Clock, emit: Emit) -> None:
+        self._style = style
+        self._clock = clock
+        self._emit = emit
+
+    async def __call__(self, call: Call, forward: Forward) -> Reply:
+        """Ask on; answer for whatever is raised."""
+        try:
+            reply = await forward(call)
+        except ProxyError as error:
+            return self.answer(call, error)
+        except Exception as mistake:  # noqa: BLE001 - the last net under every caller
+            return self.answer(call, self._reported(call, mistake))
+        body = reply.body
+        if isinstance(body, Stream):
+            body.wrap(lambda pieces: self._to_the_end(call, reply, body, pieces))
+        return reply
+
+    def _reported(self, call: Call, mistake: Exception) -> ProxyError:
+        self._emit(
+            "proxy.failed",
+            "error",
+            request_id=call.request_id,
+            method=call.message.method,
+            tool=call.message.tool,
+            exception=mistake,
+        )
+        return InternalError("The sidecar made a mistake.", delivered=Delivery.UNKNOWN)
+
+    def answer(self, call: Call, error: ProxyError) -> Reply:
+        """Return the answer that the caller of `call` understands."""
+        repeatable = call.intent.repeatable
+        wait = errors.retry_after(error, repeatable=repeatable)
+        details = errors.details(error, repeatable=repeatable, request_id=call.request_id)
+        status, kind, body = self._shaped(call, error, details)
+        headers = CIMultiDict({"Content-Type": kind, "Cache-Control": "no-store"})
+        if wait is not None:
+            headers["Retry-After"] = str(errors.whole_seconds(wait))
+        return Reply(
+            status,
+            headers,
+            Whole(body),
+            verdict=Verdict.UPSTREAM_FAILED,
+            attempts=error.attempts,
+            error_code=error.code,
+        )
+
+    def _shaped(
+        self, call: Call, error: ProxyError, details: dict[str, object]
+    ) -> tuple[int, str, bytes]:
+        message = call.message
+        if message.dialect is Dialect.RPC and message.id is not None:
+            # An error to `server/discover` would read as "this is an old server" (SDK 2.3, auto).
+            if message.method != "server/discover":
+                return 200, JSON, self._rpc(call, error, details)
+        elif message.dialect is Dialect.REST:
+            text = errors.advice(error, repeatable=call.intent.repeatable)
+            stamp = self._clock.wall().isoformat()
+            status = 200 if self._style.always_200 else error.status
+            return status, JSON, rest.error_body(text, stamp, details)
+        return error.status, PROBLEM, problem(error, details)
+
+    def _rpc(self, call: Call, error: ProxyError, details: dict[str, object]) -> bytes:
+        text = errors.advice(error, repeatable=call.intent.repeatable)
+        if call.message.tool and self._style.tool_result:
+            return jsonrpc.error_result(call.message, text, details)
+        return jsonrpc.error_response(call.message.id, error.status, text, details)
+
+    async def _to_the_end(self, call: Call, reply: Reply, stream: Stream, pieces: Pieces) -> Pieces:
+        """Give an event stream that is cut without its answer one final message.
+
+        Not when it gave event ids: then the client comes back with Last-Event-ID. Anything else
+        that is cut stays cut: the edge aborts the connection, so that it cannot look whole.
+        """
+        async with aclosing(pieces):
+            try:
+                async for piece in pieces:
+                    yield piece
+            except ProxyError as error:
+                lost = call.message.id is not None and stream.verdict is None
+                if not lost or media_type(reply.headers) != "text/event-stream":
+                    raise
+                if stream.resumable:
+                    return
+                stream.verdict = Verdict.UPSTREAM_FAILED
+                details = errors.details(
+                    error, repeatable=call.intent.repeatable, request_id=call.request_id
+                )
+                # a blank line first: the cut may have come in the middle of an event
+                yield b"\r\n\r\n" + sse.event(self._rpc(call, error, details))
+
+
+def problem(error: ProxyError, details: dict[str, object]) -> bytes:
+    """Return an `application/problem+json` text (RFC 9457) with the failure object in it."""
+    return orjson.dumps(
+        {
+            "type": "about:blank",
+            "title": error.code.replace("_", " "),
+            "status": error.status,
+            "detail": error.message,
+            **details,
+        }
+    )

@@ -1,0 +1,167 @@
+"""Answers in this process, bounded by number and by bytes."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from secrets import token_hex
+from typing import Any
+
+from aiocache import SimpleMemoryCache
+
+from mcp_proxy.core.shelf import Edition
+
+# What an entry costs beside its own bytes: key, tuple, dict slot (measured with tracemalloc).
+_OVERHEAD = 300
+# Cleared scopes remembered; beyond it everything is dropped, which is always right.
+_SCOPES_LIMIT = 1000
+
+
+class BoundedMemory(SimpleMemoryCache):  # type: ignore[misc]
+    """aiocache's memory cache with bounds and without timers; least recently used goes first.
+
+    The original is unbounded, keeps one loop timer per key (100 000 that expire together stall the
+    loop for half a second), and its `clear()` leaves timers behind that delete newer values.
+    """
+
+    def __init__(self, max_entries: int, max_bytes: int, now: Callable[[], float]) -> None:
+        # timeout=0: the default of 5 s wraps each look-up in a task (19 µs against 4)
+        super().__init__(timeout=0)
+        self._kept: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._now = now
+        self.bytes = 0
+        self.evicted = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def keys(self) -> list[str]:
+        """Return the keys, the least recently used first."""
+        return list(self._kept)
+
+    async def _get(self, key: str, encoding: Any = None, _conn: Any = None) -> bytes | None:
+        entry = self._kept.get(key)
+        if entry is None:
+            return None
+        if entry[0] <= self._now():
+            self.drop(key)
+            return None
+        self._kept.move_to_end(key)
+        return entry[1]
+
+    async def _set(
+        self,
+        key: str,
+        value: bytes,
+        ttl: float | None = None,
+        _cas_token: Any = None,
+        _conn: Any = None,
+    ) -> bool:
+        self.drop(key)
+        # ttl=None or 0 means "for ever" to aiocache; nothing is kept for ever here
+        if not ttl or _size(key, value) > self._max_bytes:
+            return False
+        self._kept[key] = (self._now() + ttl, value)
+        self.bytes += _size(key, value)
+        while self.bytes > self._max_bytes or len(self._kept) > self._max_entries:
+            self.drop(next(iter(self._kept)))
+            self.evicted += 1
+        return True
+
+    async def _delete(self, key: str, _conn: Any = None) -> int:
+        return self.drop(key)
+
+    async def _exists(self, key: str, _conn: Any = None) -> bool:
+        return await self._get(key) is not None
+
+    async def _clear(self, namespace: str | None = None, _conn: Any = None) -> bool:
+        for key in [key for key in self._kept if key.startswith(namespace or "")]:
+            self.drop(key)
+        return True
+
+    def drop(self, key: str) -> int:
+        """Forget a key; return how many were forgotten."""
+        entry = self._kept.pop(key, None)
+        if entry is None:
+            return 0
+        self.bytes -= _size(key, entry[1])
+        return 1
+
+
+def _size(key: str, value: bytes) -> int:
+    return len(key) + len(value) + _OVERHEAD
+
+
+class MemoryShelf:
+    """Keep answers in this process; invalidation is a new token, and takes effect at once."""
+
+    def __init__(self, max_entries: int, max_bytes: int, now: Callable[[], float]) -> None:
+        self._memory = BoundedMemory(max_entries, max_bytes, now)
+        self._max_bytes = max_bytes
+        self._max_entries = max_entries
+        self._now = now
+        self._token = token_hex(8)
+        self._scopes: dict[str, str] = {}
+        self._quiet_until = 0.0
+
+    async def edition(self, scopes: tuple[str, ...]) -> Edition:
+        """Return the edition of these scopes."""
+        token = self._token
+        if self._scopes:
+            token += "".join(self._scopes.get(scope, "") for scope in scopes)
+        return Edition(token, storable=self._now() >= self._quiet_until)
+
+    async def get(self, key: str) -> bytes | None:
+        """Return what was put there, unless its time is over."""
+        found: bytes | None = await self._memory.get(key)
+        return found
+
+    async def put(self, key: str, frame: bytes, seconds: float) -> None:
+        """Keep a frame for `seconds`, if it is not larger than the whole shelf."""
+        await self._memory.set(key, frame, ttl=seconds)
+
+    async def delete(self, key: str) -> None:
+        """Forget a frame."""
+        await self._memory.delete(key)
+
+    async def invalidate(self, scope: str = "", quarantine: float = 0.0) -> int:
+        """Make the answers of a scope invalid; return how many were dropped."""
+        if quarantine:
+            self._quiet_until = max(self._quiet_until, self._now() + quarantine)
+        if scope and len(self._scopes) < _SCOPES_LIMIT:
+            self._scopes[scope] = token_hex(4)
+            return self._drop(scope)
+        self._token = token_hex(8)
+        self._scopes.clear()
+        dropped = len(self._memory)
+        if dropped:
+            # Their names are never asked for again; what they hold is wanted back now.
+            self._memory = BoundedMemory(self._max_entries, self._max_bytes, self._now)
+        return dropped
+
+    def _drop(self, scope: str) -> int:
+        return sum(
+            self._memory.drop(key)
+            for key in self._memory.keys()  # noqa: SIM118 - no dict
+            if within(scope, key.partition("\n")[0])
+        )
+
+    def snapshot(self) -> dict[str, object]:
+        """Return sizes and bounds."""
+        return {
+            "store": "memory",
+            "entries": len(self._memory),
+            "bytes": self._memory.bytes,
+            "max_entries": self._max_entries,
+            "max_bytes": self._max_bytes,
+            "evicted": self._memory.evicted,
+        }
+
+    async def aclose(self) -> None:
+        """Nothing to let go of."""
+
+
+def within(scope: str, label: str) -> bool:
+    """Tell whether the answers called `label` (service/tool) belong to a scope."""
+    service, slash, tool = label.partition("/")
+    return bool(slash) and scope in {f"service:{service}", f"tool:{tool}", label}

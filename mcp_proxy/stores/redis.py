@@ -1,0 +1,158 @@
+"""Answers in Redis or Valkey, shared by all sidecars of one upstream."""
+
+from collections.abc import Awaitable, Callable
+from hashlib import blake2b
+from secrets import token_hex
+from typing import Any, TypeVar
+
+from aiocache import RedisCache
+from aiocache.serializers import BaseSerializer
+from redis.asyncio import BlockingConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from mcp_proxy.core.clock import Emit
+from mcp_proxy.core.shelf import Edition
+
+T = TypeVar("T")
+
+# A cache that takes longer than this costs more than it saves (F24).
+TIMEOUT = 0.05  # seconds
+# While Redis is in trouble it is asked once in so many seconds, and calls do without.
+_PAUSE = 1.0
+_CONNECTIONS = 20
+
+
+class _Raw(BaseSerializer):  # type: ignore[misc]
+    """Hand bytes through; the default decodes what it reads as UTF-8."""
+
+    DEFAULT_ENCODING = None
+
+    def dumps(self, value: Any) -> Any:
+        return value
+
+    def loads(self, value: Any) -> Any:
+        return value
+
+
+class RedisShelf:
+    """Keep answers in Redis; trouble with it is a miss and never reaches a caller.
+
+    All keys begin with one prefix in braces, so that a cluster keeps them together and other
+    applications' keys are never touched: nothing is ever cleared, only renamed by a new token.
+    When Redis may have missed an invalidation of ours, a new token is written before any read.
+    """
+
+    def __init__(self, url: str, upstream: str, now: Callable[[], float], emit: Emit) -> None:
+        # Defaults of redis-py are wrong for a cache: 5 s, ten retries, and a pool that raises.
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=_CONNECTIONS,
+            timeout=TIMEOUT,
+            socket_timeout=TIMEOUT,
+            socket_connect_timeout=TIMEOUT,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._redis = RedisCache(
+            serializer=_Raw(), timeout=TIMEOUT, connection_pool_class=lambda **_: pool
+        )
+        self._prefix = f"{{mcp-sidecar:{blake2b(upstream.encode(), digest_size=8).hexdigest()}}}:"
+        self._now = now
+        self._emit = emit
+        self._asked_again = 0.0  # when Redis may be asked again
+        self._well = True
+        self._owed = True  # a new token must be written before the next read
+        self._owed_quarantine = 0.0
+        self._failures = 0
+
+    async def _ask(self, work: Awaitable[T], otherwise: T) -> T:
+        """Return what Redis says, or `otherwise` when it is in trouble."""
+        try:
+            answer = await work
+        except (RedisError, TimeoutError, OSError, ValueError) as trouble:
+            self._failures += 1
+            self._asked_again = self._now() + _PAUSE
+            self._owed = True
+            self._note(well=False, reason=type(trouble).__name__)
+            return otherwise
+        self._note(well=True)
+        return answer
+
+    def _note(self, *, well: bool, reason: str | None = None) -> None:
+        if well != self._well:
+            self._well = well
+            self._emit(
+                "store.state_changed",
+                "info" if well else "error",
+                store="redis",
+                before="down" if well else "up",
+                after="up" if well else "down",
+                reason=reason,
+            )
+
+    async def edition(self, scopes: tuple[str, ...]) -> Edition | None:
+        """Return the edition of these scopes as all sidecars see it; None while in trouble."""
+        if self._now() < self._asked_again:
+            return None
+        if self._owed and not await self._pay():
+            return None
+        names = [self._generation(scope) for scope in ("", *scopes)]
+        keys = [*names, f"{self._prefix}quarantine"]
+        found = await self._ask(self._redis.multi_get(keys), None)
+        if found is None:
+            return None
+        *tokens, quarantined = found
+        if tokens[0] is None:  # evicted or expired: never guess an old one
+            self._owed = True
+            return await self.edition(scopes)
+        text = "".join(token.decode("ascii", "replace") for token in tokens if token)
+        return Edition(text, storable=quarantined is None)
+
+    async def _pay(self) -> bool:
+        """Write the token that is owed since Redis may have missed one."""
+        quarantine = self._owed_quarantine
+        self._owed = False
+        paid = await self._ask(self._renew("", quarantine), otherwise=False)
+        if paid:
+            self._owed_quarantine = 0.0
+        return paid
+
+    async def _renew(self, scope: str, quarantine: float) -> bool:
+        await self._redis.set(self._generation(scope), token_hex(8).encode())
+        if quarantine:
+            await self._redis.set(f"{self._prefix}quarantine", b"1", ttl=quarantine)
+        return True
+
+    def _generation(self, scope: str) -> str:
+        return f"{self._prefix}generation:{scope}"
+
+    async def get(self, key: str) -> bytes | None:
+        """Return what any sidecar put there, unless its time is over."""
+        return await self._ask(self._redis.get(self._prefix + key), None)
+
+    async def put(self, key: str, frame: bytes, seconds: float) -> None:
+        """Keep a frame for `seconds`."""
+        # a whole number would be sent as seconds, a fraction as milliseconds
+        await self._ask(self._redis.set(self._prefix + key, frame, ttl=float(seconds)), None)
+
+    async def delete(self, key: str) -> None:
+        """Forget a frame."""
+        await self._ask(self._redis.delete(self._prefix + key), None)
+
+    async def invalidate(self, scope: str = "", quarantine: float = 0.0) -> None:
+        """Make the answers of a scope invalid for all sidecars."""
+        done = False
+        if self._now() >= self._asked_again:
+            done = await self._ask(self._renew(scope, quarantine), otherwise=False)
+        if not done:
+            self._owed = True
+            self._owed_quarantine = max(self._owed_quarantine, quarantine)
+
+    def snapshot(self) -> dict[str, object]:
+        """Return how the shelf is."""
+        return {"store": "redis", "up": self._well, "failures": self._failures}
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._redis.close()
