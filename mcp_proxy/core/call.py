@@ -32,7 +32,7 @@ class Stream:
     Whoever consumes a stream calls `aclose()` in the end, also when it never began to read.
     """
 
-    __slots__ = ("_endings", "_release", "_wraps", "asking", "resumable", "verdict")
+    __slots__ = ("_endings", "_release", "_wraps", "asking", "failure", "resumable", "verdict")
 
     def __init__(
         self, pieces: Pieces, release: Callable[[], Awaitable[None]] | None = None
@@ -43,6 +43,7 @@ class Stream:
         self.verdict: Verdict | None = None
         self.resumable = False
         self.asking = False
+        self.failure: Exception | None = None  # why the pieces broke off, if we know better
 
     def __aiter__(self) -> Pieces:
         return self._wraps[-1]

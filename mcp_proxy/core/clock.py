@@ -17,7 +17,7 @@ class Clock(Protocol):
         ...
 
     def wall(self) -> datetime:
-        """The time of day in UTC, for people."""
+        """Return the time of day in UTC, for people."""
         ...
 
     async def sleep(self, seconds: float) -> None:

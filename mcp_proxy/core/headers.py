@@ -70,26 +70,27 @@ def abuses_connection(headers: Headers) -> bool:
     return not _PROTECTED.isdisjoint(named_in_connection(headers))
 
 
-def end_to_end(headers: Headers) -> Iterator[tuple[str, str]]:
-    """Yield the headers that are meant for the far end, in order."""
-    named = named_in_connection(headers)
-    for name, value in headers.items():
-        lowered = name.lower()
-        if lowered not in HOP_BY_HOP and lowered not in named:
-            yield name, value
+def end_to_end(headers: Headers) -> CIMultiDict[str]:
+    """Return a copy with the headers that are meant for the far end, in order."""
+    kept = CIMultiDict(headers)
+    for name in HOP_BY_HOP | named_in_connection(headers):
+        if name in kept:
+            kept.popall(name)
+    return kept
 
 
 def request_headers(
     headers: Headers, *, via: str, client: str, scheme: str, request_id: str
 ) -> CIMultiDict[str]:
     """Return what goes upstream: the end-to-end headers in order, then ours."""
-    sent = CIMultiDict(
-        (name, value) for name, value in end_to_end(headers) if name.lower() not in _OURS_UPSTREAM
-    )
+    sent = end_to_end(headers)
+    host = sent.get("Host")
+    for name in _OURS_UPSTREAM:
+        if name in sent:
+            sent.popall(name)
     sent.add("Via", via)
     sent.add("X-Forwarded-For", client)
     sent.add("X-Forwarded-Proto", scheme)
-    host = headers.get("Host")
     if host is not None:
         sent.add("X-Forwarded-Host", host)
     sent.add("X-Request-Id", request_id)

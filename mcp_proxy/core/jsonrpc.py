@@ -146,6 +146,11 @@ def token(request_id: str | int | None) -> bytes:
     return orjson.dumps(request_id)
 
 
+def is_response(message: Mapping[str, Any]) -> bool:
+    """Tell whether a message answers a request."""
+    return "result" in message or "error" in message
+
+
 def wants_client(message: Any) -> bool:
     """Tell whether a message on a stream is a request of the server to the client."""
     return isinstance(message, dict) and "method" in message and "id" in message

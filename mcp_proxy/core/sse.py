@@ -5,7 +5,6 @@ Source: WHATWG HTML, 9.2 "Server-sent events". Lines end with LF, CR or CRLF, al
 
 import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
@@ -91,18 +90,3 @@ class Splitter:
 def event(data: bytes) -> bytes:
     """Return one `message` event that carries a JSON text (which has no line ends)."""
     return b"event: message\r\ndata: " + data + b"\r\n\r\n"
-
-
-def own_endpoint(data: bytes, aliases: frozenset[str]) -> bytes:
-    """Return the data of a legacy `endpoint` event as path and query if it points at the server.
-
-    The SDK clients refuse an endpoint of another origin than the one they dialled (MCP 2024-11-05,
-    HTTP with SSE), and the server's own origin is not the sidecar's. `aliases` are the origins
-    (`http://host:port`) under which the server may know itself. Foreign ones stay as they are.
-    """
-    text = data.decode("utf-8", "surrogateescape")
-    parts = urlsplit(text)
-    if f"{parts.scheme}://{parts.netloc}".lower() not in aliases:
-        return data
-    path = text[text.index("//") + 2 + len(parts.netloc) :]
-    return (path if path.startswith("/") else f"/{path}").encode("utf-8", "surrogateescape")

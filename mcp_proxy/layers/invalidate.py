@@ -41,7 +41,8 @@ class Invalidate:
             body.wrap(lambda pieces: self._until_answered(body, pieces))
             body.on_end(lambda: self._unless_answered(body))
         else:
-            unknown = reply.verdict is Verdict.UPSTREAM_FAILED
+            # 202: the work is still to come (RFC 9110 section 15.3.3), as after a legacy POST
+            unknown = reply.verdict is Verdict.UPSTREAM_FAILED or reply.status == 202
             await self._shelf.invalidate(quarantine=self._quarantine if unknown else 0.0)
         return reply
 

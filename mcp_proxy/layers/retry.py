@@ -62,6 +62,10 @@ class Backoff(ExponentialRetry):
 class Presence(Protocol):
     """What is known of the server's being there (upstream/presence)."""
 
+    def refused(self) -> bool:
+        """Take note of a refused connection; True while a restart is being bridged."""
+        ...
+
     async def returned(self) -> bool:
         """Wait, together with all who ask, until a restarting server accepts connections.
 
@@ -108,7 +112,7 @@ class Retry:
             delivered = max_delivery(delivered, outcome)
             if isinstance(outcome, ProxyError):
                 outcome.delivered = delivered
-            if not (call.intent.repeatable or delivered is Delivery.NO):
+            if not may_follow(call, delivered):
                 break
             if await self._bridges(call, outcome):
                 bridged += 1
@@ -148,7 +152,7 @@ class Retry:
             return False
         if self._clock.now() >= call.arrived + self._window:
             return False
-        return await self._presence.returned()
+        return self._presence.refused() and await self._presence.returned()
 
     def _wait(self, call: Call, outcome: Reply | ProxyError, counted: int) -> float | None:
         """Return the seconds until the next try, or None when there is to be none."""
@@ -179,6 +183,13 @@ class Retry:
         if isinstance(outcome, Reply) and isinstance(outcome.body, Stream):
             await outcome.body.aclose()
         await self._clock.sleep(wait)
+
+
+def may_follow(call: Call, delivered: Delivery) -> bool:
+    """Tell whether another try can do no harm; a streamed body has been read and is gone."""
+    if isinstance(call.body, Stream):
+        return False
+    return call.intent.repeatable or delivered is Delivery.NO
 
 
 def max_delivery(before: Delivery, outcome: Reply | ProxyError) -> Delivery:

@@ -39,7 +39,7 @@ class BoundedMemory(SimpleMemoryCache):  # type: ignore[misc]
         """Return the keys, the least recently used first."""
         return list(self._kept)
 
-    async def _get(self, key: str, encoding: Any = None, _conn: Any = None) -> bytes | None:
+    async def _get(self, key: str, encoding: Any = None, _conn: Any = None) -> bytes | None:  # noqa: ARG002 - its signature
         entry = self._kept.get(key)
         if entry is None:
             return None

@@ -1,0 +1,1 @@
+"""Examples that run on their own: servers to put the sidecar in front of."""

@@ -1,0 +1,436 @@
+"""The map: settings -> stores -> layers in order -> app. The only file that knows everyone.
+
+The road of one request: `Inbound` checks and reads it into a Call, its stack's layers decide
+whether, when and how often to ask, `Outbound` asks the server, and the Reply walks back.
+"""
+
+import base64
+import random
+import socket
+from collections.abc import Mapping
+from secrets import token_hex
+from typing import Any
+
+from aiohttp import web
+
+from mcp_proxy import __version__
+from mcp_proxy.core import report
+from mcp_proxy.core.addresses import Address, address
+from mcp_proxy.core.budget import Budget
+from mcp_proxy.core.call import Call, Headers, Reply
+from mcp_proxy.core.clock import Clock
+from mcp_proxy.core.errors import ProxyError
+from mcp_proxy.core.intent import Decisions, Policy, Stack
+from mcp_proxy.core.keys import Keyring, credentials
+from mcp_proxy.core.origins import Admission
+from mcp_proxy.core.rules import Annotations, Rule, Rules
+from mcp_proxy.core.shelf import Shelf
+from mcp_proxy.core.traffic import Paths, Traffic
+from mcp_proxy.edge.inbound import Door, Inbound, Roads
+from mcp_proxy.edge.look import Look, fields_in
+from mcp_proxy.edge.outbound import Outbound, Wire
+from mcp_proxy.edge.own import Own, Sources
+from mcp_proxy.edge.pool import Pools, accepts_connections, open_pools
+from mcp_proxy.edge.tunnel import Tunnel
+from mcp_proxy.layers.breaker import Breaker
+from mcp_proxy.layers.cache import Cache
+from mcp_proxy.layers.chain import Forward, Layer, join
+from mcp_proxy.layers.circuit import Limits
+from mcp_proxy.layers.clock import SystemClock, Tasks
+from mcp_proxy.layers.coalesce import Coalesce
+from mcp_proxy.layers.deadline import Deadline
+from mcp_proxy.layers.invalidate import Invalidate
+from mcp_proxy.layers.observe import Observe
+from mcp_proxy.layers.rescue import Rescue, Style
+from mcp_proxy.layers.retry import Backoff, Retry
+from mcp_proxy.settings import Settings
+from mcp_proxy.signals.logs import Log
+from mcp_proxy.signals.metrics import Metrics
+from mcp_proxy.stores.memory import MemoryShelf
+from mcp_proxy.stores.redis import RedisShelf
+from mcp_proxy.upstream.catalogue import OURSELVES, Catalogue
+from mcp_proxy.upstream.discovery import Answer, Discovery
+from mcp_proxy.upstream.health import Monitor, Probe
+from mcp_proxy.upstream.presence import Presence, State
+
+
+class Sidecar:
+    """One sidecar: everything that lives as long as the process, joined."""
+
+    def __init__(self, settings: Settings, log: Log, clock: Clock | None = None) -> None:
+        self._settings = settings
+        self._log = log
+        self._clock = clock or SystemClock()
+        self._began = self._clock.now()
+        self._tasks = Tasks()
+        self.address = address(settings.upstream.url.get_secret_value(), settings.server.mcp_path)
+        self.pseudonym = f"mcp-sidecar-{token_hex(4)}"
+        # --- what outlives a call, and what is told
+        self.metrics = Metrics()
+        self.shelf: Shelf | None = self._open_shelf() if settings.cache.on else None
+        # --- the server behind
+        self.pools: Pools = open_pools(
+            settings.upstream.connections, settings.upstream.streams_limit
+        )
+        self.catalogue = Catalogue()
+        self.presence = Presence(
+            self._connects,
+            settings.upstream.restart_grace,
+            self._clock,
+            self._tasks,
+            self._presence_changed,
+        )
+        look = Look(
+            self.address.origin + self.address.prefix,
+            self.pools.streams,
+            settings.upstream.health_interval,
+        )
+        self.monitor = Monitor(
+            lambda: self._probe(look),
+            self.presence,
+            self._clock,
+            interval=settings.upstream.health_interval,
+            rng=random.random,
+        )
+        self._discovery = Discovery(lambda *asked: self._ask(look, *asked))
+        self._said: Mapping[str, Any] = {}  # the server's last health fields
+        # --- the layers, outermost first; one that is off is absent
+        observe = Observe(self.metrics, self._clock, log)
+        rescue = Rescue(self._style(), self._clock, log)
+        deadline = Deadline(settings.server.request_timeout, self._clock)
+        self.breaker = self._breaker()
+        retry = self._retry()
+        cache, coalesce, invalidate = self._caching(self.shelf)
+        self.stacks: dict[Stack, list[Layer]] = {
+            Stack.FULL: present(
+                observe, rescue, deadline, cache, coalesce, invalidate, retry, self.breaker
+            ),
+            Stack.PLAIN: present(observe, rescue, deadline, invalidate, retry, self.breaker),
+            Stack.SHORT: present(observe, rescue, invalidate),
+        }
+        # --- the two ends
+        wire = self._wire()
+        self.outbound = Outbound(wire, self.pools, self._clock, self)
+        tunnel = Tunnel(wire, self.pools, self.answers_changed)
+        roads = Roads(
+            {stack: join(layers, self.outbound) for stack, layers in self.stacks.items()},
+            websocket=join(self.stacks[Stack.SHORT], tunnel),
+            refusal=lambda call, error: join([observe, rescue], raising(error))(call),
+        )
+        self.inbound = Inbound(
+            self._door(),
+            roads,
+            self._traffic(),
+            self._own(),
+            clock=self._clock,
+            spawn=self._tasks,
+        )
+
+    # --- parts, from settings
+
+    def _open_shelf(self) -> Shelf:
+        cache = self._settings.cache
+        if cache.redis_url is not None:
+            return RedisShelf(
+                cache.redis_url.get_secret_value(), self.upstream_name, self._clock.now, self._log
+            )
+        return MemoryShelf(cache.max_entries, cache.max_bytes, self._clock.now)
+
+    @property
+    def upstream_name(self) -> str:
+        """Return the server's name in cache keys (DESIGN section 4, Key).
+
+        A loopback address or a single label means another server on each machine, so the
+        machine's name goes with it: unrelated sidecars on one Redis never share.
+        """
+        named = self._settings.upstream.name
+        if named:
+            return named
+        host = self.address.origin.partition("//")[2].rpartition(":")[0]
+        local = "." not in host or host.startswith("127.") or host == "[::1]"
+        base = self.address.origin + self.address.prefix
+        return f"{base}@{socket.gethostname()}" if local else base
+
+    def _style(self) -> Style:
+        server = self._settings.server
+        return Style(
+            tool_result=server.tool_error_style == "result",
+            always_200=server.error_status == "compat",
+        )
+
+    def _breaker(self) -> Breaker | None:
+        breaker = self._settings.breaker
+        if not breaker.enabled:
+            return None
+        limits = Limits(
+            breaker.failure_threshold,
+            breaker.recovery_timeout,
+            breaker.failure_rate,
+            breaker.min_volume,
+            breaker.window,
+        )
+        return Breaker(
+            self.address.origin,
+            limits,
+            self.presence,
+            self._clock,
+            self._log,
+            rng=random.random,
+            deadline=self._settings.server.request_timeout,
+        )
+
+    def _retry(self) -> Retry | None:
+        retry = self._settings.retry
+        if not retry.max_retries:
+            return None
+        policy = Backoff(
+            retry.max_retries, retry.backoff_base, retry.backoff_factor, retry.backoff_max
+        )
+        return Retry(
+            policy,
+            Budget(),
+            self.presence,
+            self._clock,
+            self._log,
+            rng=random.random,
+            window=retry.window,
+            attempt_timeout=retry.attempt_timeout,
+        )
+
+    def _caching(
+        self, shelf: Shelf | None
+    ) -> tuple[Cache | None, Coalesce | None, Invalidate | None]:
+        """Return the layers that share answers: all three, or none when caching is off."""
+        if shelf is None:
+            return None, None, None
+        settings = self._settings
+        keyring = Keyring(
+            self.upstream_name,
+            ignored=settings.cache.ignore_headers,
+            share_sessions=settings.cache.share_sessions,
+        )
+        limit = settings.server.buffer_limit
+        return (
+            Cache(shelf, keyring, self._clock, limit),
+            Coalesce(settings.server.request_timeout, self._clock, self._tasks, limit),
+            Invalidate(shelf, settings.cache.quarantine, self._tasks),
+        )
+
+    def _wire(self) -> Wire:
+        settings = self._settings
+        return Wire(
+            self.address,
+            settings.upstream.connect_timeout,
+            settings.server.buffer_limit,
+            settings.upstream.streams_limit,
+            self.pseudonym,
+            settings.failures.patterns,
+            basic_authorization(self.address),
+        )
+
+    def _door(self) -> Door:
+        server = self._settings.server
+        return Door(
+            Admission(server.host, server.allowed_hosts, server.allowed_origins),
+            self.pseudonym,
+            server.buffer_limit,
+            server.max_body_bytes,
+            server.enrich_responses,
+        )
+
+    def _traffic(self) -> Traffic:
+        settings = self._settings
+        server = settings.server
+        rules = Rules(
+            Rule(pattern, **rule.model_dump()) for pattern, rule in settings.tools.items()
+        )
+        policy = Policy(
+            settings.cache.ttl,
+            settings.cache.annotated_ttl,
+            settings.upstream.trust_annotations,
+            rules,
+        )
+        paths = Paths(server.mcp_path, server.sse_path, server.messages_path, server.tool_routes)
+        return Traffic(paths, Decisions(policy), self._annotated)
+
+    def _own(self) -> Own:
+        token = self._settings.server.admin_token
+        return Own(
+            Sources(
+                health=self.health,
+                metrics=self._metrics if self._settings.signals.enable_metrics else None,
+                clear=self._clear,
+                ready=lambda: not self.inbound.draining,
+            ),
+            token.get_secret_value() if token else None,
+        )
+
+    # --- what rooms tell each other
+
+    def _annotated(self, headers: Headers, tool: str) -> Annotations | None:
+        if self.catalogue.empty:
+            return None
+        return self.catalogue.of(credentials(headers), tool)
+
+    async def tools_listed(self, call: Call, result: dict[str, Any]) -> None:
+        """Learn from a list that passes through."""
+        first = "cursor" not in call.message.params
+        self.catalogue.learn(credentials(call.headers), result, first_page=first)
+
+    async def answers_changed(self) -> None:
+        """Drop all stored answers: the server says that they are out of date."""
+        if self.shelf is not None:
+            await self.shelf.invalidate()
+            self._log("cache.invalidated", reason="the server said so")
+
+    def _presence_changed(self, before: State, after: State) -> None:
+        level = {State.LOST: "error", State.RESTARTING: "warning"}.get(after, "info")
+        self._log(
+            "upstream.state_changed",
+            level,
+            target=self.address.origin,
+            before=before.value,
+            after=after.value,
+        )
+        if after is State.PRESENT:
+            self._tasks(self._discover(), "discover tools")
+        if self.breaker is not None and after is State.LOST:
+            self.breaker.lost()
+        elif self.breaker is not None and after is State.PRESENT:
+            self.breaker.returned()
+        if before is not State.UNKNOWN:
+            self.monitor.nudge()
+
+    async def _discover(self) -> None:
+        self.catalogue.forget()
+        found = await self._discovery.tools()
+        if found is not None:
+            self.catalogue.learn(OURSELVES, found)
+
+    async def _connects(self) -> bool:
+        host, _, port = self.address.origin.partition("//")[2].rpartition(":")
+        return await accepts_connections(
+            host.strip("[]"), int(port), self._settings.upstream.connect_timeout
+        )
+
+    async def _probe(self, look: Look) -> Probe:
+        found = await look.ask("GET", self._settings.upstream.health_path, {})
+        if isinstance(found, str):
+            return Probe(connected=found != "upstream_unreachable", trouble=found)
+        status, _, body = found
+        self._said = fields_in(body)
+        return Probe(connected=True, status=status)
+
+    async def _ask(
+        self, look: Look, method: str, headers: Mapping[str, str], body: bytes
+    ) -> Answer | None:
+        found = await look.ask(method, self._settings.server.mcp_path, headers, body)
+        return None if isinstance(found, str) else Answer(*found)
+
+    # --- what the own endpoints show
+
+    def health(self) -> tuple[int, dict[str, Any]]:
+        """Return status code and body of `/api/health`."""
+        last = self.monitor.last
+        now = self._clock.now()
+        total = self.metrics.snapshot()["total"]
+        return report.health(
+            report.Facts(
+                target=self.address.origin,
+                presence=self.presence.state.value,
+                presence_for=now - self.presence.since,
+                alive=last is not None and last.alive,
+                said=self._said,
+                probe={
+                    "probe_status": last.status if last else None,
+                    "probe_error": last.trouble if last else None,
+                    "probe_age_seconds": round(now - self.monitor.probed, 3) if last else None,
+                    "failed_probes": self.monitor.failures,
+                },
+                circuits=self.breaker.snapshot() if self.breaker else {},
+                cache=self._cache_facts(),
+                failures={**total["verdicts"], **total["proxy_errors"]},
+                tools=self.catalogue.size,
+                uptime=now - self._began,
+                version=__version__,
+            )
+        )
+
+    def _cache_facts(self) -> dict[str, object] | None:
+        if self.shelf is None:
+            return None
+        hits, misses = self.metrics.hits_and_misses
+        return {**self.shelf.snapshot(), "hits": hits, "misses": misses}
+
+    def _metrics(self) -> dict[str, Any]:
+        return {
+            **self.metrics.snapshot(),
+            "circuits": self.breaker.snapshot() if self.breaker else {},
+            "cache": self._cache_facts(),
+            "open_streams": self.outbound.open_streams,
+            "log_lines_dropped": self._log.dropped,
+            "uptime_seconds": round(self._clock.now() - self._began, 3),
+        }
+
+    async def _clear(self, narrowed: Mapping[str, str]) -> dict[str, Any]:
+        service, tool = narrowed.get("service"), narrowed.get("tool")
+        scope = ""
+        if service and tool:
+            scope = f"{service}/{tool}"
+        elif service:
+            scope = f"service:{service}"
+        elif tool:
+            scope = f"tool:{tool}"
+        cleared = await self.shelf.invalidate(scope) if self.shelf is not None else 0
+        self._log("cache.cleared", scope=scope or "all", entries=cleared)
+        return {"cleared": dict(narrowed) or "all", "entries": cleared}
+
+    # --- life
+
+    def app(self) -> web.Application:
+        """Return the aiohttp application: one catch-all route."""
+        # client_max_size guards only read(), which is not used; limits are ours (edge/body).
+        app = web.Application(client_max_size=0)
+        app.router.add_route("*", "/{tail:.*}", self.inbound)
+        return app
+
+    def start(self) -> None:
+        """Begin to watch the server."""
+        self._tasks(self.monitor.run(), "health monitor")
+
+    async def drain(self) -> bool:
+        """Refuse new calls and wait for those under way; False when the grace was too short."""
+        self.inbound.draining = True
+        self._log("proxy.draining", in_flight=self.metrics.in_flight)
+        over = self._clock.now() + self._settings.server.shutdown_grace
+        while self.metrics.in_flight and self._clock.now() < over:
+            await self._clock.sleep(0.05)
+        return not self.metrics.in_flight
+
+    async def aclose(self) -> None:
+        """Let go of everything."""
+        await self._tasks.end()
+        await self.pools.aclose()
+        if self.shelf is not None:
+            await self.shelf.aclose()
+
+
+def present(*layers: Layer | None) -> list[Layer]:
+    """Return the layers that are on."""
+    return [layer for layer in layers if layer is not None]
+
+
+def raising(error: ProxyError) -> Forward:
+    """Return an origin that refuses every call."""
+
+    async def origin(_: Call) -> Reply:
+        raise error
+
+    return origin
+
+
+def basic_authorization(target: Address) -> str | None:
+    """Return the header for credentials that stand in the upstream URL."""
+    if target.userinfo is None:
+        return None
+    return "Basic " + base64.b64encode(":".join(target.userinfo).encode()).decode()

@@ -1,0 +1,141 @@
+"""The command line; the only importer of click. It hands over what was typed, and no defaults."""
+
+import asyncio
+import os
+import sys
+from typing import Any
+
+import click
+
+from mcp_proxy import __version__
+
+# Exit codes (DESIGN section 8).
+FAILED, WRONG_SETTINGS, UNCLEAN = 1, 2, 3
+
+_OPTIONS = (
+    click.option(
+        "--upstream",
+        "MCP_UPSTREAM_URL",
+        metavar="URL",
+        help="The server behind, such as http://localhost:9000.",
+    ),
+    click.option("--host", "MCP_HOST", metavar="NAME", help="Address or name to listen on."),
+    click.option(
+        "--port", "MCP_PORT", metavar="PORT", help="Port to listen on; 0 takes a free one."
+    ),
+    click.option(
+        "--config", "MCP_CONFIG_FILE", metavar="FILE", help="Settings and tool rules (TOML)."
+    ),
+    click.option("--redis", "REDIS_URL", metavar="URL", help="Keep answers in Redis or Valkey."),
+    click.option(
+        "--log-level", "MCP_LOG_LEVEL", metavar="LEVEL", help="debug, info, warning or error."
+    ),
+)
+
+
+def _with_settings(command: Any) -> Any:
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "-V", "--version", prog_name="mcp-sidecar")
+def main() -> None:
+    """Make one MCP server production grade without changing it."""
+
+
+@main.command()
+@_with_settings
+def run(**typed: str | None) -> None:
+    """Serve in front of a server.
+
+    Every setting is also an environment variable (MCP_…) or a key of the file that --config
+    names; the README has the table.
+    """
+    settings, warnings = _settings(typed)
+    sys.exit(_run(_serve(settings, warnings)))
+
+
+@main.command()
+@_with_settings
+def check(**typed: str | None) -> None:
+    """Check the settings without serving: exit 0 if they can be used, else 2."""
+    settings, warnings = _settings(typed)
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+    rules = len(settings.tools)
+    click.echo(f"settings are usable: {rules} tool rule{'' if rules == 1 else 's'}")
+
+
+def _settings(typed: dict[str, str | None]) -> tuple[Any, list[str]]:
+    """Return the settings and their warnings, or exit 2 with every fault."""
+    from mcp_proxy.settings import Loader, SettingsError  # noqa: PLC0415 - --help stays quick
+
+    try:
+        loader = Loader(typed, os.environ)  # noqa: TID251 - handed on once, from here
+        return loader.load(), loader.warnings
+    except SettingsError as error:
+        count = len(error.faults)
+        click.echo(
+            f"mcp-sidecar: {count} setting{'' if count == 1 else 's'} cannot be used:", err=True
+        )
+        for fault in error.faults:
+            click.echo(f"  {fault}", err=True)
+        sys.exit(WRONG_SETTINGS)
+
+
+def _run(work: Any) -> int:
+    """Run on uvloop where it is installed (5 to 25 % less CPU), else on asyncio."""
+    try:
+        import uvloop  # noqa: PLC0415 - optional
+    except ImportError:
+        return int(asyncio.run(work))
+    return int(uvloop.run(work))
+
+
+async def _serve(settings: Any, warnings: list[str]) -> int:
+    from mcp_proxy.assembly import Sidecar  # noqa: PLC0415 - --help stays quick
+    from mcp_proxy.edge.pool import parser_is_compiled  # noqa: PLC0415
+    from mcp_proxy.edge.serve import listen, until_stopped  # noqa: PLC0415
+    from mcp_proxy.signals.logs import Log  # noqa: PLC0415
+
+    log = Log(settings.signals.lowest_level)
+    log.take_over_stdlib()
+    for warning in warnings:
+        log("config.warning", "warning", message=warning)
+    if not parser_is_compiled():
+        log("config.warning", "warning", message="aiohttp runs without its C parser")
+    sidecar = Sidecar(settings, log)
+    if sidecar.address.ends_at_mcp:
+        log(
+            "config.warning",
+            "warning",
+            message=(
+                f"the path of MCP_UPSTREAM_URL is MCP_PATH ({settings.server.mcp_path}): it is dropped, "
+                "as clients name it themselves"
+            ),
+        )
+    try:
+        runner, urls = await listen(sidecar.app(), settings.server.host, settings.server.port)
+    except OSError as error:
+        click.echo(
+            f"mcp-sidecar: cannot listen on {settings.server.host}:{settings.server.port} "
+            f"({error.strerror or error}); choose another with --host and --port",
+            err=True,
+        )
+        await sidecar.aclose()
+        return FAILED
+    sidecar.start()
+    log(
+        "proxy.started",
+        version=__version__,
+        urls=urls,
+        upstream=sidecar.address.origin,
+        cache=sidecar.shelf.snapshot()["store"] if sidecar.shelf else "off",
+    )
+    clean = await until_stopped(sidecar.drain)
+    await runner.cleanup()
+    await sidecar.aclose()
+    log.close()
+    return 0 if clean else UNCLEAN

@@ -1,0 +1,104 @@
+"""Recognise the kinds of traffic on one port (DESIGN section 2): which message, which stack."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from mcp_proxy.core import intent as intents
+from mcp_proxy.core import jsonrpc, rest
+from mcp_proxy.core.call import Headers, Stream, Whole
+from mcp_proxy.core.intent import Decisions, Intent
+from mcp_proxy.core.message import NOTHING, Dialect, Message
+from mcp_proxy.core.rules import Annotations
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Where the kinds of traffic arrive; compared with the raw path of the target."""
+
+    mcp: str = "/mcp"
+    sse: str = "/sse"
+    messages: str = "/messages"  # a prefix
+    tool_routes: tuple[str, ...] = ("/api/call-tool",)
+
+    def is_mcp(self, path: str) -> bool:
+        """Tell whether a path is the MCP endpoint, with or without a slash at its end."""
+        return path.rstrip("/") == self.mcp.rstrip("/")
+
+    def is_legacy_post(self, path: str) -> bool:
+        """Tell whether a path takes the messages of HTTP+SSE clients."""
+        return path == self.messages or path.startswith((f"{self.messages}/", f"{self.messages}?"))
+
+
+class Traffic:
+    """Turn what came in into a message and an intent; what is not understood is opaque."""
+
+    def __init__(
+        self,
+        paths: Paths,
+        decisions: Decisions,
+        annotated: Callable[[Headers, str], Annotations | None],
+    ) -> None:
+        self._paths = paths
+        self._decisions = decisions
+        self._annotated = annotated
+
+    def dialect(self, method: str, path: str) -> Dialect:
+        """Return the dialect that is spoken there, before a body is read."""
+        if method == "POST" and path in self._paths.tool_routes:
+            return Dialect.REST
+        return Dialect.HTTP
+
+    def wants_body(self, method: str, path: str) -> bool:
+        """Tell whether decisions depend on the body, so that it must be read first."""
+        return method == "POST" and (
+            path in self._paths.tool_routes
+            or self._paths.is_mcp(path)
+            or self._paths.is_legacy_post(path)
+        )
+
+    def understood(
+        self, method: str, path: str, headers: Headers, body: Whole | Stream
+    ) -> tuple[Message, Intent]:
+        """Return the message and the intent of a request."""
+        if method == "POST":
+            return self._posted(path, headers, body)
+        if self._paths.is_mcp(path):
+            if method == "GET":
+                return NOTHING, intents.STREAM
+            return NOTHING, intents.SESSION_END if method == "DELETE" else _by_method(method)
+        if method == "GET" and path == self._paths.sse:
+            return NOTHING, intents.STREAM
+        return NOTHING, _by_method(method)
+
+    def _posted(self, path: str, headers: Headers, body: Whole | Stream) -> tuple[Message, Intent]:
+        legacy = self._paths.is_legacy_post(path)
+        readable = (
+            body.data if isinstance(body, Whole) and "Content-Encoding" not in headers else b""
+        )
+        if path in self._paths.tool_routes:
+            call = rest.read_tool_call(readable)
+            # an unreadable tool call is still one to the caller: its errors speak REST
+            return (call, self._decisions.of(call)) if call else (_UNREAD_REST, intents.OPAQUE)
+        if not legacy and not self._paths.is_mcp(path):
+            return NOTHING, intents.OPAQUE
+        message = jsonrpc.read_request(readable, headers)
+        if legacy:
+            return NOTHING, self._legacy(message)
+        if message is None:
+            return NOTHING, intents.OPAQUE
+        said = self._annotated(headers, message.tool) if message.tool else None
+        return message, self._decisions.of(message, said)
+
+    def _legacy(self, message: Message | None) -> Intent:
+        """Short stack for HTTP+SSE: the answer comes on another stream, and is not ours to keep."""
+        writes = message is None or self._decisions.of(message).writes
+        return replace(intents.LEGACY_POST, writes=writes)
+
+
+_UNREAD_REST = Message(Dialect.REST)
+
+
+def _by_method(method: str) -> Intent:
+    return intents.SAFE_HTTP if method in _SAFE else intents.OPAQUE

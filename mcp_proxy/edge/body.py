@@ -1,0 +1,57 @@
+"""Read a request's body: whole if it is small or must be understood, else as it comes."""
+
+from aiohttp import web
+
+from mcp_proxy.core.call import EMPTY, Pieces, Stream, Whole
+from mcp_proxy.core.errors import BodyTooLargeError
+
+
+async def read_body(
+    request: web.Request, *, wanted: bool, buffer_limit: int, max_bytes: int
+) -> Whole | Stream:
+    """Return the body; raises BodyTooLargeError before the server is touched if it can.
+
+    `wanted` bodies are read whole up to `buffer_limit`, and so are others that say that they are
+    small. `max_bytes` of 0 is no limit.
+    """
+    if not request.body_exists:
+        return EMPTY
+    length = request.content_length
+    if max_bytes and length is not None and length > max_bytes:
+        raise too_large(max_bytes)
+    pieces: list[bytes] = []
+    size = 0
+    if length is None and not wanted:
+        return _rest(request, pieces, size, max_bytes)
+    if length is None or length <= buffer_limit:
+        while piece := await request.content.readany():
+            pieces.append(piece)
+            size += len(piece)
+            if max_bytes and size > max_bytes:
+                raise too_large(max_bytes)
+            if size > buffer_limit:
+                return _rest(request, pieces, size, max_bytes)
+        return Whole(b"".join(pieces))
+    return _rest(request, pieces, size, max_bytes)
+
+
+def _rest(request: web.Request, begun: list[bytes], size: int, max_bytes: int) -> Stream:
+    async def pieces() -> Pieces:
+        seen = size
+        for piece in begun:
+            yield piece
+        while piece := await request.content.readany():
+            seen += len(piece)
+            if max_bytes and seen > max_bytes:
+                # aiohttp wraps what is raised here; the reason is left where it can be found
+                stream.failure = too_large(max_bytes)
+                raise stream.failure
+            yield piece
+
+    stream = Stream(pieces())
+    return stream
+
+
+def too_large(limit: int) -> BodyTooLargeError:
+    """Return the refusal of a body beyond the limit."""
+    return BodyTooLargeError(f"The body is larger than {limit} bytes (MCP_MAX_BODY_BYTES).")

@@ -1,0 +1,144 @@
+"""Event streams of the server: listened to as they pass, read whole when they hold one answer."""
+
+from contextlib import suppress
+from typing import Any, Protocol
+
+import aiohttp
+
+from mcp_proxy.core import jsonrpc, sse
+from mcp_proxy.core.addresses import Address
+from mcp_proxy.core.call import Call, Delivery, Pieces, Stream
+from mcp_proxy.core.clock import Clock
+from mcp_proxy.core.errors import UpstreamBrokenError
+from mcp_proxy.core.message import Dialect
+from mcp_proxy.core.reading import read_answer
+from mcp_proxy.core.verdict import Verdict
+from mcp_proxy.edge.failures import FAILURES, failed
+
+# A server that has answered a call on a stream closes it (MCP, transports); one that does not is
+# left after this, at the price of its connection.
+_LINGER = 0.25  # seconds
+
+
+class Listener(Protocol):
+    """Who wants to hear what the server says in passing."""
+
+    async def tools_listed(self, call: Call, result: dict[str, Any]) -> None:
+        """Take in the answer to a `tools/list`."""
+        ...
+
+    async def answers_changed(self) -> None:
+        """Take note that lists or resources are out of date."""
+        ...
+
+
+async def only_answer(
+    content: aiohttp.StreamReader, call: Call, limit: int, clock: Clock
+) -> tuple[list[bytes], bytes | None]:
+    """Read until it is clear whether the stream holds the one answer and nothing else.
+
+    Returns the pieces read and, if so, the answer. Until then nothing has gone to the client: a
+    try that breaks can be repeated, and an answer that is whole can be kept. With the first sign
+    of more (a comment, a notification, a priming event) it is a stream, to be relayed.
+    """
+    splitter = sse.Splitter(limit)
+    begun: list[bytes] = []
+    events: list[sse.Event] = []
+    try:
+        while not events and sum(map(len, begun)) <= limit:
+            piece = await content.readany()
+            if not piece:
+                raise _unanswered()
+            begun.append(piece)
+            events += splitter.feed(piece)
+        message = read_answer(events[0].data) if len(events) == 1 else None
+        if message is None or not _answers(message, call):
+            return begun, None
+        with suppress(TimeoutError):
+            async with clock.timeout(_LINGER):
+                while piece := await content.readany():
+                    begun.append(piece)
+                    events += splitter.feed(piece)
+    except FAILURES as failure:
+        raise failed(failure) from None
+    return begun, events[0].data if len(events) == 1 else None
+
+
+def _unanswered() -> UpstreamBrokenError:
+    return UpstreamBrokenError(
+        "The server closed the stream without an answer.", delivered=Delivery.UNKNOWN
+    )
+
+
+class Ear:
+    """Listen to an event stream while its bytes pass unchanged."""
+
+    def __init__(self, call: Call, listener: Listener, address: Address, limit: int) -> None:
+        self._call = call
+        self._listener = listener
+        self._address = address
+        self._splitter = sse.Splitter(limit)
+        self._endpoint_due = call.message.dialect is Dialect.HTTP and call.method == "GET"
+
+    async def relay(self, stream: Stream, pieces: Pieces) -> Pieces:
+        """Yield the pieces; what they say takes effect before they go out."""
+        try:
+            async for piece in pieces:
+                shown = piece
+                for event in self._splitter.feed(piece):
+                    shown = self._with_own_endpoint(event, shown)
+                    await self._hear(stream, event)
+                yield shown
+        finally:
+            await pieces.aclose()
+        if self._call.message.id is not None and stream.verdict is None:
+            # A clean end without an answer is polling if there are event ids, else a lost call.
+            raise _unanswered()
+
+    async def _hear(self, stream: Stream, event: sse.Event) -> None:
+        if event.id:
+            stream.resumable = True
+        message = read_answer(event.data) if event.data else None
+        if message is None:
+            return
+        stream.asking = jsonrpc.wants_client(message)
+        if _answers(message, self._call):
+            await self._take_answer(stream, message)
+        elif jsonrpc.changes_answers(message) or self._answers_elsewhere(message):
+            await self._listener.answers_changed()
+
+    def _answers_elsewhere(self, message: dict[str, Any]) -> bool:
+        """Tell whether this answers a call that went out by another request.
+
+        On a GET stream (legacy HTTP+SSE, or a resumed one) that may be a write that is done now.
+        """
+        return self._call.message.id is None and jsonrpc.is_response(message)
+
+    async def _take_answer(self, stream: Stream, message: dict[str, Any]) -> None:
+        asked = self._call.message
+        stream.verdict = jsonrpc.judge_message(message, asked)
+        if asked.method == "tools/list" and stream.verdict is Verdict.OK:
+            await self._listener.tools_listed(self._call, message["result"])
+
+    def _with_own_endpoint(self, event: sse.Event, piece: bytes) -> bytes:
+        """Point the first `endpoint` event of a legacy stream at us (MCP 2024-11-05).
+
+        Its clients demand the origin that they dialled. Only a piece that holds the whole event
+        is changed, which is how servers send it: it is the first thing they say.
+        """
+        if not self._endpoint_due:
+            return piece
+        self._endpoint_due = False
+        if event.name != b"endpoint":
+            return piece
+        path = self._address.reversed(event.data.decode("utf-8", "replace"))
+        return piece if path is None else piece.replace(event.data, path.encode(), 1)
+
+
+def _answers(message: dict[str, Any], call: Call) -> bool:
+    asked = call.message.id
+    return (
+        asked is not None
+        and jsonrpc.is_response(message)
+        and jsonrpc.same_id(message.get("id"), asked)
+    )

@@ -1,0 +1,52 @@
+"""Look at the server on our own account: the health probe's GET, and the discovery's requests."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from mcp_proxy.edge.failures import FAILURES, failed
+
+# A health page or a tool list that is larger is not read on.
+_BODY_LIMIT = 1 << 20
+
+
+class Look:
+    """Ask the server something small, with a short limit, and never raise."""
+
+    def __init__(self, base: str, session: aiohttp.ClientSession, seconds: float) -> None:
+        self._base = base
+        self._session = session
+        self._timeout = aiohttp.ClientTimeout(total=seconds)
+
+    async def ask(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes = b""
+    ) -> tuple[int, dict[str, str], bytes] | str:
+        """Return status, headers by lower-cased name and body, or the code of what went wrong."""
+        try:
+            async with self._session.request(
+                method,
+                URL(self._base + path, encoded=True),
+                data=body or None,
+                headers=headers,
+                allow_redirects=False,
+                timeout=self._timeout,
+            ) as response:
+                data = b""
+                while len(data) < _BODY_LIMIT and (piece := await response.content.readany()):
+                    data += piece
+                names = {name.lower(): value for name, value in response.headers.items()}
+                return response.status, names, data
+        except FAILURES as failure:
+            return failed(failure).code
+
+
+def fields_in(data: bytes) -> dict[str, Any]:
+    """Return the JSON object in a health page, or nothing."""
+    try:
+        value = orjson.loads(data)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

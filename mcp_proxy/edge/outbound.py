@@ -1,0 +1,229 @@
+"""Ask the server: one request out, one reply in; the innermost end of every stack."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from mcp_proxy.core import headers as rules
+from mcp_proxy.core import jsonrpc, rest
+from mcp_proxy.core.addresses import Address
+from mcp_proxy.core.call import Call, Pieces, Reply, Stream, Whole
+from mcp_proxy.core.clock import Clock
+from mcp_proxy.core.errors import BadRequestError, OverloadedError
+from mcp_proxy.core.intent import Stack
+from mcp_proxy.core.message import Dialect
+from mcp_proxy.core.reading import read_answer
+from mcp_proxy.core.verdict import Verdict, judge_status
+from mcp_proxy.edge.events import Ear, Listener, only_answer
+from mcp_proxy.edge.failures import FAILURES, failed
+from mcp_proxy.edge.pool import Pools
+
+EVENT_STREAM = "text/event-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """The settings of the outbound side."""
+
+    address: Address
+    connect_timeout: float  # seconds
+    buffer_limit: int  # bytes; larger answers are streamed
+    streams_limit: int
+    pseudonym: str  # our name in Via
+    down_patterns: tuple[str, ...] = ()
+    authorization: str | None = None  # for requests that carry none
+
+
+class Outbound:
+    """Send a call to the server and judge what comes back.
+
+    Raises UpstreamUnreachableError, UpstreamTimeoutError, UpstreamBrokenError, BadRequestError
+    (the request cannot be written as HTTP) and OverloadedError (too many streams are open).
+    """
+
+    def __init__(self, wire: Wire, pools: Pools, clock: Clock, listener: Listener) -> None:
+        self._wire = wire
+        self._pools = pools
+        self._clock = clock
+        self._listener = listener
+        self._base = wire.address.origin + wire.address.prefix
+        self._via = f"1.1 {wire.pseudonym}"
+        self._timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
+        self.open_streams = 0
+
+    async def __call__(self, call: Call) -> Reply:
+        """Return the server's answer; its body is whole if it could be judged, else a stream."""
+        if call.intent.stack is Stack.SHORT and self.open_streams >= self._wire.streams_limit:
+            raise OverloadedError("Too many streams are open.")
+        started = self._clock.now()
+        response = await self._sent(call)
+        try:
+            reply = await self._read(call, response)
+        except BaseException:
+            response.close()
+            raise
+        return replace(reply, upstream_seconds=self._clock.now() - started)
+
+    async def _sent(self, call: Call) -> aiohttp.ClientResponse:
+        """Send the request; return the response with its head read."""
+        body = call.body
+        data: Any = body if isinstance(body, Stream) else body.data or None
+        tracker = None
+        if not call.intent.repeatable:
+            # Let the loop look at its sockets before a pooled write: a connection that the server
+            # has closed meanwhile is then noticed (200 of 200), not written to.
+            await self._clock.sleep(0)
+            await self._clock.sleep(0)
+            tracker = aiohttp.UploadTracker() if data else None
+        pool = self._pools.streams if call.intent.stack is Stack.SHORT else self._pools.calls
+        try:
+            return await pool.request(
+                call.method,
+                URL(self._base + call.target, encoded=True),
+                data=data,
+                headers=self._headers(call),
+                allow_redirects=False,
+                timeout=self._timeout(call.silence),
+                upload_tracker=tracker,
+            )
+        except FAILURES as failure:
+            if isinstance(body, Stream) and body.failure is not None:
+                raise body.failure from None
+            raise failed(failure, unsent=bool(tracker and not tracker.bytes_written)) from None
+        except ValueError:
+            raise BadRequestError("The request cannot be forwarded as HTTP/1.1.") from None
+
+    def _headers(self, call: Call) -> CIMultiDict[str]:
+        sent = rules.request_headers(
+            call.headers,
+            via=self._via,
+            client=call.client,
+            scheme=call.scheme,
+            request_id=call.request_id,
+        )
+        if self._wire.authorization and "Authorization" not in sent:
+            sent["Authorization"] = self._wire.authorization
+        return sent
+
+    def _timeout(self, silence: float | None) -> aiohttp.ClientTimeout:
+        known = self._timeouts.get(silence)
+        if known is None:
+            if len(self._timeouts) >= 100:  # one per rule that names a timeout
+                self._timeouts.clear()
+            known = self._timeouts[silence] = aiohttp.ClientTimeout(
+                total=None, sock_connect=self._wire.connect_timeout, sock_read=silence
+            )
+        return known
+
+    async def _read(self, call: Call, response: aiohttp.ClientResponse) -> Reply:
+        headers = rules.end_to_end(response.headers)
+        if "Location" in headers:
+            self._map_location(call, headers)
+        by_status = judge_status(response.status, hinted="Retry-After" in headers)
+        reply = Reply(
+            response.status,
+            headers,
+            Whole(b""),
+            reason=response.reason,
+            verdict=by_status,
+            attempts=1,
+        )
+        if rules.media_type(headers) == EVENT_STREAM and response.status == 200:
+            return await self._read_events(call, reply, response)
+        if not self._fits(call, response):
+            return replace(reply, body=self._stream(response, []))
+        pieces, complete = await self._collect(response)
+        if not complete:
+            return replace(reply, body=self._stream(response, pieces))
+        data = b"".join(pieces)
+        verdict = await self._judged(call, reply, data) if response.status == 200 else by_status
+        return replace(reply, body=Whole(data), verdict=verdict)
+
+    def _fits(self, call: Call, response: aiohttp.ClientResponse) -> bool:
+        """Tell whether to read a body whole: it is small, or an answer that must be judged."""
+        length = response.content_length
+        if length is None:
+            return call.message.wants_answer
+        return length <= self._wire.buffer_limit
+
+    async def _collect(self, response: aiohttp.ClientResponse) -> tuple[list[bytes], bool]:
+        """Read pieces until the end or the limit; tell whether the end was reached."""
+        pieces: list[bytes] = []
+        size = 0
+        try:
+            while piece := await response.content.readany():
+                pieces.append(piece)
+                size += len(piece)
+                if size > self._wire.buffer_limit:
+                    return pieces, False
+        except FAILURES as failure:
+            raise failed(failure) from None
+        return pieces, True
+
+    async def _judged(self, call: Call, reply: Reply, data: bytes) -> Verdict:
+        message = call.message
+        if not message.wants_answer or "Content-Encoding" in reply.headers:
+            return reply.verdict
+        if message.dialect is Dialect.REST:
+            return rest.judge_answer(data, self._wire.down_patterns)
+        verdict = jsonrpc.judge_answer(data, message)
+        if verdict is Verdict.OK and message.method == "tools/list":
+            await self._tell_tools(call, data)
+        return verdict
+
+    async def _tell_tools(self, call: Call, data: bytes) -> None:
+        answer = read_answer(data)
+        if answer is not None:
+            await self._listener.tools_listed(call, answer["result"])
+
+    def _stream(
+        self,
+        response: aiohttp.ClientResponse,
+        begun: list[bytes],
+        around: Callable[[Stream, Pieces], Pieces] | None = None,
+    ) -> Stream:
+        """Return the rest of a response as a stream that counts while it is open."""
+
+        async def pieces() -> Pieces:
+            for piece in begun:
+                yield piece
+            try:
+                while piece := await response.content.readany():
+                    yield piece
+            except FAILURES as failure:
+                raise failed(failure) from None
+
+        async def release() -> None:
+            self.open_streams -= 1
+            response.close()
+
+        self.open_streams += 1
+        stream = Stream(pieces(), release)
+        if around is not None:
+            stream.wrap(lambda inner: around(stream, inner))
+        return stream
+
+    async def _read_events(
+        self, call: Call, reply: Reply, response: aiohttp.ClientResponse
+    ) -> Reply:
+        begun: list[bytes] = []
+        if call.intent.repeatable and call.message.id is not None:
+            begun, answer = await only_answer(
+                response.content, call, self._wire.buffer_limit, self._clock
+            )
+            if answer is not None:
+                verdict = await self._judged(call, reply, answer)
+                response.close()
+                return replace(reply, body=Whole(b"".join(begun)), verdict=verdict)
+        ear = Ear(call, self._listener, self._wire.address, self._wire.buffer_limit)
+        return replace(reply, body=self._stream(response, begun, ear.relay))
+
+    def _map_location(self, call: Call, headers: CIMultiDict[str]) -> None:
+        path = self._wire.address.reversed(headers["Location"])
+        if path is not None:
+            host = call.headers.get("Host")
+            headers["Location"] = f"{call.scheme}://{host}{path}" if host else path

@@ -1,0 +1,156 @@
+"""The sidecar's own endpoints (DESIGN section 6); they shadow the server's same paths."""
+
+import hmac
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from mcp_proxy.core.errors import BadRequestError
+
+# Narrowings of a cache clear that are understood; anything else is refused, not ignored: a typing
+# mistake must not clear everything.
+_NARROWINGS = ("service", "tool")
+_BODY_LIMIT = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the answers come from; the assembly joins them."""
+
+    health: Callable[[], tuple[int, dict[str, Any]]]
+    metrics: Callable[[], dict[str, Any]] | None  # None: MCP_ENABLE_METRICS is false
+    clear: Callable[[Mapping[str, str]], Awaitable[dict[str, Any]]]
+    ready: Callable[[], bool]
+
+
+class Own:
+    """Answer for ourselves."""
+
+    def __init__(self, sources: Sources, admin_token: str | None) -> None:
+        self._sources = sources
+        self._token = admin_token
+        self._routes: dict[str, dict[str, Callable[[web.Request], Awaitable[web.Response]]]] = {
+            "/livez": {"GET": self._live},
+            "/readyz": {"GET": self._ready},
+            "/api/health": {"GET": self._health},
+            "/api/cache/clear": {"POST": self._clear},
+            "/api/metrics": {"GET": self._metrics},
+        }
+
+    @staticmethod
+    def is_probe(path: str) -> bool:
+        """Tell whether a path is one of the two that nobody is refused."""
+        return path in {"/livez", "/readyz"}
+
+    def shadows(self, path: str) -> bool:
+        """Tell whether a path is ours."""
+        return path in self._routes
+
+    async def answer(self, request: web.Request, path: str) -> web.Response:
+        """Answer a request to a path of ours."""
+        methods = self._routes[path]
+        if request.method == "OPTIONS":
+            return web.Response(status=204, headers={"Allow": allowed(methods)})
+        method = "GET" if request.method == "HEAD" else request.method
+        if method not in methods:
+            return problem(
+                405, "method_not_allowed", f"Use {allowed(methods)}.", Allow=allowed(methods)
+            )
+        return await methods[method](request)
+
+    def _refusal(self, request: web.Request) -> web.Response | None:
+        if self._token is None:
+            return None
+        given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+        if hmac.compare_digest(given, f"Bearer {self._token}".encode()):
+            return None
+        return problem(
+            401,
+            "unauthorized",
+            "This endpoint wants MCP_ADMIN_TOKEN as Bearer token.",
+            **{"WWW-Authenticate": 'Bearer realm="mcp-sidecar"'},
+        )
+
+    async def _live(self, _: web.Request) -> web.Response:
+        return shown({"status": "alive"})
+
+    async def _ready(self, _: web.Request) -> web.Response:
+        ready = self._sources.ready()
+        return shown({"status": "ready" if ready else "draining"}, 200 if ready else 503)
+
+    async def _health(self, _: web.Request) -> web.Response:
+        status, report = self._sources.health()
+        return shown(report, status)
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        if self._sources.metrics is None:
+            return problem(404, "not_found", "MCP_ENABLE_METRICS is false.")
+        return self._refusal(request) or shown(self._sources.metrics())
+
+    async def _clear(self, request: web.Request) -> web.Response:
+        refused = self._refusal(request)
+        if refused is not None:
+            return refused
+        try:
+            narrowed = await _narrowing(request)
+        except BadRequestError as error:
+            return problem(400, error.code, error.message)
+        return shown(await self._sources.clear(narrowed))
+
+
+async def _narrowing(request: web.Request) -> dict[str, str]:
+    """Return what a clear is narrowed to, of the query and a JSON body."""
+    asked: dict[str, Any] = dict(request.query)
+    data = await request.content.read(_BODY_LIMIT)
+    if data.strip():
+        try:
+            body = orjson.loads(data)
+        except ValueError:
+            body = None
+        if not isinstance(body, dict):
+            raise BadRequestError("The body must be a JSON object, or absent to clear everything.")
+        asked |= body
+    for name, value in asked.items():
+        if name not in _NARROWINGS or not isinstance(value, str) or not value:
+            raise BadRequestError(
+                f"Cannot narrow by {name[:40]!r}; known, as texts: {', '.join(_NARROWINGS)}."
+            )
+    return asked
+
+
+def allowed(methods: Mapping[str, object]) -> str:
+    """Return the value of an `Allow` header."""
+    return ", ".join([*methods, *(["HEAD"] if "GET" in methods else []), "OPTIONS"])
+
+
+def shown(value: Mapping[str, Any], status: int = 200) -> web.Response:
+    """Return a JSON answer that nobody keeps."""
+    return web.Response(
+        body=orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS),
+        status=status,
+        headers={"Content-Type": "application/json", "Cache-Control": "no-store"},
+    )
+
+
+def problem(status: int, code: str, message: str, **headers: str) -> web.Response:
+    """Return an RFC 9457 answer of an endpoint of ours."""
+    body = {
+        "type": "about:blank",
+        "title": code.replace("_", " "),
+        "status": status,
+        "detail": message,
+        "code": code,
+        "origin": "proxy",
+    }
+    return web.Response(
+        body=orjson.dumps(body),
+        status=status,
+        headers={
+            "Content-Type": "application/problem+json",
+            "Cache-Control": "no-store",
+            **headers,
+        },
+    )

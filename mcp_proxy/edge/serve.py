@@ -1,0 +1,96 @@
+"""Listen, serve until told to stop, and drain."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from mcp_proxy.edge.pool import FIELD_LIMIT
+
+_BACKLOG = 1024
+_KEEP_ALIVE = 75.0  # seconds; aiohttp's own default is an hour
+_READ_BUFFER = 65_536
+# aiohttp waits up to twice this for calls that did not end in the grace; its 60 s would outlast
+# the 10 s after which Docker kills.
+_SHUTDOWN = 0.5
+
+
+async def listen(app: web.Application, host: str, port: int) -> tuple[web.AppRunner, list[str]]:
+    """Start to accept connections; return the runner and the URLs. Raises OSError."""
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        # a client that leaves ends its upstream request; off, 3000 departed clients left 3000
+        # upstream streams open
+        handler_cancellation=True,
+        auto_decompress=False,
+        keepalive_timeout=_KEEP_ALIVE,
+        shutdown_timeout=_SHUTDOWN,
+        max_field_size=FIELD_LIMIT,
+        max_line_size=FIELD_LIMIT,
+        read_bufsize=_READ_BUFFER,
+    )
+    await runner.setup()
+    urls = []
+    for found in await bound(host, port):
+        site = web.SockSite(runner, found, backlog=_BACKLOG)
+        await site.start()
+        address, taken, *_ = found.getsockname()
+        urls.append(f"http://{f'[{address}]' if ':' in address else address}:{taken}")
+    return runner, urls
+
+
+async def bound(host: str, port: int) -> list[socket.socket]:
+    """Return a bound socket for each address of `host` that this machine has.
+
+    `localhost` takes whichever of IPv4 and IPv6 exists. With port 0 all take the same free one.
+    """
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    sockets: list[socket.socket] = []
+    refused: OSError | None = None
+    for family, _, _, _, address in dict.fromkeys(found):
+        # IPPROTO_TCP by name: without it asyncio leaves TCP_NODELAY off, 40 ms an answer
+        one = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        taken = sockets[0].getsockname()[1] if sockets else port
+        try:
+            one.bind((address[0], taken, *address[2:]))
+        except OSError as error:
+            one.close()
+            refused = error
+            continue
+        sockets.append(one)
+    if not sockets:
+        raise refused or OSError(f"{host} has no address")
+    return sockets
+
+
+async def until_stopped(drain: Callable[[], Awaitable[bool]]) -> bool:
+    """Return after SIGTERM or SIGINT and the drain; a second signal ends the drain at once."""
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    again = asyncio.Event()
+
+    def stop() -> None:
+        (again if told.is_set() else told).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    await told.wait()
+    draining = loop.create_task(_as_coroutine(drain()))
+    hurried = loop.create_task(again.wait())
+    await asyncio.wait({draining, hurried}, return_when=asyncio.FIRST_COMPLETED)
+    hurried.cancel()
+    if not draining.done():
+        draining.cancel()
+        return False
+    return draining.result()
+
+
+async def _as_coroutine(work: Awaitable[bool]) -> bool:
+    return await work

@@ -1,0 +1,145 @@
+"""Relay WebSockets, frame by frame, until one side closes."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import aiohttp
+from aiohttp import WSMessage, WSMsgType, web
+from multidict import CIMultiDict
+from yarl import URL
+
+from mcp_proxy.core import headers as rules
+from mcp_proxy.core.call import Call, Reply, Upgrade, Whole
+from mcp_proxy.core.clock import Spawn
+from mcp_proxy.core.verdict import judge_status
+from mcp_proxy.edge.failures import FAILURES, failed
+from mcp_proxy.edge.outbound import Wire
+from mcp_proxy.edge.pool import Pools
+
+# A larger message closes the connection with 1009; aiohttp's default of 4 MiB is small for data.
+_MESSAGE_LIMIT = 16 << 20
+_HANDSHAKE = (
+    "Sec-WebSocket-Key",
+    "Sec-WebSocket-Version",
+    "Sec-WebSocket-Extensions",
+    "Sec-WebSocket-Protocol",
+    "Sec-WebSocket-Accept",
+)
+
+Side = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
+
+
+class Relay(Upgrade):
+    """Two open ends of a WebSocket."""
+
+    __slots__ = ("_changed", "_spoken", "_upstream")
+
+    def __init__(
+        self, upstream: aiohttp.ClientWebSocketResponse, changed: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._upstream = upstream
+        self._changed = changed
+        self._spoken = False  # the client has said something that may have changed answers
+
+    async def run(self, request: web.Request, spawn: Spawn) -> web.WebSocketResponse:
+        """Answer the client's handshake and pump both ways until one side closes."""
+        chosen = self._upstream.protocol
+        client = web.WebSocketResponse(
+            autoping=False,
+            autoclose=False,
+            compress=False,
+            max_msg_size=_MESSAGE_LIMIT,
+            protocols=(chosen,) if chosen else (),
+        )
+        await client.prepare(request)
+        upwards = spawn(self._pump(client, self._upstream), "websocket to server")
+        try:
+            await self._pump(self._upstream, client)
+        finally:
+            upwards.cancel()
+            await asyncio.gather(upwards, return_exceptions=True)
+            await self.aclose()
+        return client
+
+    async def _pump(self, source: Side, sink: Side) -> None:
+        while True:
+            message = await source.receive()
+            if source is not self._upstream:
+                self._spoken = True
+            elif self._spoken:
+                self._spoken = False
+                await self._changed()
+            if not await passed_on(message, source, sink):
+                return
+
+    async def aclose(self) -> None:
+        """Let go of the server's end."""
+        if self._spoken:
+            await self._changed()
+        await self._upstream.close()
+
+
+async def passed_on(message: WSMessage, source: Side, sink: Side) -> bool:
+    """Send one message on; False when it was the last."""
+    match message.type:
+        case WSMsgType.TEXT:
+            await sink.send_str(message.data)
+        case WSMsgType.BINARY:
+            await sink.send_bytes(message.data)
+        case WSMsgType.PING:
+            await sink.ping(message.data)
+        case WSMsgType.PONG:
+            await sink.pong(message.data)
+        case WSMsgType.CLOSE:
+            reason = (message.extra or "").encode()
+            await sink.close(code=message.data or 1000, message=reason)
+            await source.close(code=message.data or 1000)
+            return False
+        case _:  # cut without a goodbye
+            await sink.close(code=aiohttp.WSCloseCode.GOING_AWAY)
+            return False
+    return True
+
+
+class Tunnel:
+    """Open the server's end first, so that its refusal is still an HTTP answer."""
+
+    def __init__(self, wire: Wire, pools: Pools, changed: Callable[[], Awaitable[None]]) -> None:
+        self._wire = wire
+        self._pools = pools
+        self._changed = changed
+
+    async def __call__(self, call: Call) -> Reply:
+        """Return a reply with both ends in its body, or the server's refusal."""
+        headers = rules.request_headers(
+            call.headers,
+            via=f"1.1 {self._wire.pseudonym}",
+            client=call.client,
+            scheme=call.scheme,
+            request_id=call.request_id,
+        )
+        offered = headers.get("Sec-WebSocket-Protocol", "")
+        for name in _HANDSHAKE:
+            headers.popall(name, None)
+        try:
+            upstream = await self._pools.streams.ws_connect(
+                URL(
+                    self._wire.address.origin + self._wire.address.prefix + call.target,
+                    encoded=True,
+                ),
+                protocols=[name.strip() for name in offered.split(",") if name.strip()],
+                headers=headers,
+                autoping=False,
+                autoclose=False,
+                compress=0,
+                max_msg_size=_MESSAGE_LIMIT,
+                timeout=aiohttp.ClientWSTimeout(ws_close=5.0),
+            )
+        except aiohttp.WSServerHandshakeError as refusal:
+            kept = rules.end_to_end(CIMultiDict(refusal.headers or {}))
+            kept.popall("Content-Length", None)  # the refusal's body is lost with its exception
+            verdict = judge_status(refusal.status, hinted=False)
+            return Reply(refusal.status, kept, Whole(b""), verdict=verdict, attempts=1)
+        except FAILURES as failure:
+            raise failed(failure) from None
+        return Reply(101, CIMultiDict(), Relay(upstream, self._changed), attempts=1)

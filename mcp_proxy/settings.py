@@ -1,0 +1,462 @@
+"""The settings: one frozen model, the only place that knows a default or reads the environment.
+
+flags > environment > file > defaults. Every wrong value is reported at once, with its key, where
+it came from, what was got, what was expected, and the nearest known key.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from mcp_proxy.core.addresses import address
+
+PREFIX = "MCP_"
+
+
+class SettingsError(Exception):
+    """Settings that cannot be used; `faults` holds one line for each."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+def _listed(value: object) -> object:
+    return (
+        [part.strip() for part in value.split(",") if part.strip()]
+        if (isinstance(value, str))
+        else value
+    )
+
+
+def _usable_url(value: SecretStr) -> SecretStr:
+    address(value.get_secret_value(), "/")
+    return value
+
+
+def _usable_redis(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("a URL such as redis://localhost:6379/0, rediss://… or unix://…")
+    return value
+
+
+def _path(value: str) -> str:
+    if not value.startswith("/"):
+        raise ValueError("a path that begins with /")
+    return value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Path_ = Annotated[str, AfterValidator(_path)]
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+SecondsOrNone = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]  # 0 switches off
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+Bytes = Annotated[int, Field(ge=0, le=1 << 40)]
+Url = Annotated[SecretStr, AfterValidator(_usable_url)]  # it may hold a password
+RedisUrl = Annotated[SecretStr, AfterValidator(_usable_redis)]
+
+
+class Section(BaseModel):
+    """One table of the file; each field names its variable."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _is(default: Any, variable: str, text: str) -> Any:
+    return Field(default, description=text, json_schema_extra={"variable": variable})
+
+
+class Upstream(Section):
+    """The server behind."""
+
+    url: Url = _is(..., "MCP_UPSTREAM_URL", "where the server is; a path is put before each target")
+    name: str | None = _is(
+        None,
+        "MCP_UPSTREAM_NAME",
+        "its name in shared cache keys; replicas on several machines set it",
+    )
+    connect_timeout: Seconds = _is(3.0, "MCP_CONNECT_TIMEOUT", "seconds to connect in")
+    connections: Count = _is(1024, "MCP_UPSTREAM_CONNECTIONS", "connections open for calls at once")
+    streams_limit: Count = _is(
+        20_000, "MCP_STREAMS_LIMIT", "event streams and WebSockets open at once"
+    )
+    restart_grace: SecondsOrNone = _is(
+        3.0,
+        "MCP_RESTART_GRACE",
+        "seconds in which calls wait for a server that refuses connections",
+    )
+    health_interval: Seconds = _is(5.0, "MCP_HEALTH_INTERVAL", "seconds between health probes")
+    health_path: Path_ = _is(
+        "/api/health", "MCP_HEALTH_PATH", "what the probe asks for; any status below 500 is alive"
+    )
+    trust_annotations: bool = _is(
+        True, "MCP_TRUST_ANNOTATIONS", "believe the server's own readOnlyHint and idempotentHint"
+    )
+
+
+class Server(Section):
+    """Our own port."""
+
+    host: str = _is("localhost", "MCP_HOST", "address or name to listen on")
+    port: Annotated[int, Field(ge=0, le=65_535)] = _is(
+        8000, "MCP_PORT", "port to listen on; 0 takes a free one"
+    )
+    mcp_path: Path_ = _is("/mcp", "MCP_PATH", "where Streamable HTTP is spoken")
+    sse_path: Path_ = _is("/sse", "MCP_SSE_PATH", "where legacy HTTP+SSE streams begin")
+    messages_path: Path_ = _is(
+        "/messages", "MCP_MESSAGES_PATH", "where legacy HTTP+SSE messages are posted"
+    )
+    tool_routes: Names = _is(("/api/call-tool",), "MCP_TOOL_ROUTES", "paths of the REST tool API")
+    allowed_hosts: Names = _is(
+        (), "MCP_ALLOWED_HOSTS", "further Host names that are served; * is any"
+    )
+    allowed_origins: Names = _is(
+        (), "MCP_ALLOWED_ORIGINS", "further Origins of pages that may ask; * is any"
+    )
+    admin_token: SecretStr | None = _is(
+        None, "MCP_ADMIN_TOKEN", "guards the endpoints that change or reveal"
+    )
+    buffer_limit: Bytes = _is(
+        1_048_576, "MCP_BUFFER_LIMIT", "bytes; larger bodies are opaque and streamed"
+    )
+    max_body_bytes: Bytes = _is(0, "MCP_MAX_BODY_BYTES", "bytes; 413 beyond it; 0 is no limit")
+    request_timeout: Seconds = _is(
+        300.0, "MCP_REQUEST_TIMEOUT", "seconds that a call may take in all"
+    )
+    shutdown_grace: SecondsOrNone = _is(
+        8.0, "MCP_SHUTDOWN_GRACE", "seconds for calls to finish after SIGTERM"
+    )
+    enrich_responses: bool = _is(
+        True,
+        "MCP_ENRICH_RESPONSES",
+        "add execution_time_ms, cache_hit, attempts, request_id to REST answers",
+    )
+    error_status: Literal["real", "compat"] = _is(
+        "real",
+        "MCP_ERROR_STATUS",
+        "compat: errors of REST calls come as 200, as the basic server's do",
+    )
+    tool_error_style: Literal["result", "error"] = _is(
+        "result",
+        "MCP_TOOL_ERROR_STYLE",
+        "failed tools/call as a result with isError, or as a JSON-RPC error",
+    )
+
+
+class Cache(Section):
+    """Answers that are kept."""
+
+    enabled: bool = _is(True, "MCP_CACHE_ENABLED", "keep answers at all (both switches must be on)")
+    enable_caching: bool = _is(True, "MCP_ENABLE_CACHING", "the same switch under its other name")
+    ttl: SecondsOrNone = _is(
+        300.0, "MCP_CACHE_TTL", "seconds; 0 leaves only what servers and rules say"
+    )
+    annotated_ttl: SecondsOrNone = _is(
+        10.0,
+        "MCP_CACHE_ANNOTATED_TTL",
+        "seconds at most for tools that only the server calls read-only",
+    )
+    max_entries: Count = _is(10_000, "MCP_CACHE_MAX_ENTRIES", "answers kept in memory")
+    max_bytes: Bytes = _is(67_108_864, "MCP_CACHE_MAX_BYTES", "bytes of answers kept in memory")
+    quarantine: SecondsOrNone = _is(
+        30.0,
+        "MCP_CACHE_QUARANTINE",
+        "seconds in which nothing is kept after a write of unknown fate",
+    )
+    share_sessions: bool = _is(
+        False, "MCP_CACHE_SHARE_SESSIONS", "share answers between the sessions of one caller"
+    )
+    ignore_headers: Names = _is(
+        (), "MCP_CACHE_IGNORE_HEADERS", "headers that change no answer, beside the known ones"
+    )
+    redis_url: RedisUrl | None = _is(
+        None, "REDIS_URL", "keep answers in Redis or Valkey, such as redis://localhost:6379"
+    )
+
+    @property
+    def on(self) -> bool:
+        """Tell whether answers are kept: off if either switch is."""
+        return self.enabled and self.enable_caching
+
+
+class Retry(Section):
+    """Repeated tries."""
+
+    # beyond 20, factor**n tells nothing any more; aiohttp-retry overflows near 1000
+    max_retries: Annotated[int, Field(ge=0, le=20)] = _is(
+        3, "MCP_MAX_RETRIES", "tries after the first; 0 switches retries off"
+    )
+    backoff_base: Seconds = _is(
+        0.1, "MCP_BACKOFF_BASE", "seconds below which the first pause is drawn"
+    )
+    backoff_factor: Annotated[float, Field(ge=1, le=10, allow_inf_nan=False)] = _is(
+        2.0, "MCP_BACKOFF_FACTOR", "growth of that bound from pause to pause"
+    )
+    backoff_max: Seconds = _is(5.0, "MCP_BACKOFF_MAX", "seconds that the bound never exceeds")
+    attempt_timeout: Seconds = _is(
+        25.0,
+        "MCP_ATTEMPT_TIMEOUT",
+        "seconds of silence after which a try is given up, if another may follow",
+    )
+    # MCP clients give up at about 60 s
+    window: Seconds = _is(
+        45.0, "MCP_RETRY_WINDOW", "seconds after a call's arrival in which a try may start"
+    )
+
+
+class Breaker(Section):
+    """Circuits."""
+
+    enabled: bool = _is(True, "MCP_ENABLE_CIRCUIT_BREAKER", "use circuit breakers")
+    failure_threshold: Count = _is(
+        5, "MCP_CB_FAILURE_THRESHOLD", "failed tries in a row that open a circuit"
+    )
+    recovery_timeout: Seconds = _is(
+        60.0, "MCP_CB_RECOVERY_TIMEOUT", "seconds until an open circuit lets a probe through"
+    )
+    failure_rate: Share = _is(
+        0.5, "MCP_CB_FAILURE_RATE", "share of failed tries that opens a circuit, too"
+    )
+    min_volume: Count = _is(20, "MCP_CB_MIN_VOLUME", "tries that the share must be seen in")
+    window: Seconds = _is(10.0, "MCP_CB_WINDOW", "seconds in which tries are counted for the share")
+
+
+class Signals(Section):
+    """What people are told."""
+
+    debug: bool = _is(False, "MCP_DEBUG", "log level debug; reveals nothing more")
+    log_level: Literal["debug", "info", "warning", "error"] = _is(
+        "info", "MCP_LOG_LEVEL", "lowest level that is logged"
+    )
+    enable_metrics: bool = _is(True, "MCP_ENABLE_METRICS", "serve the metrics endpoint")
+
+    @property
+    def lowest_level(self) -> str:
+        """Return the level that is in force."""
+        return "debug" if self.debug else self.log_level
+
+
+class Tool(Section):
+    """A rule for the tools that its pattern names."""
+
+    read_only: bool | None = None
+    idempotent: bool | None = None
+    cache: bool = True
+    ttl: SecondsOrNone | None = None
+    attempt_timeout: Seconds | None = None
+
+
+class Failures(Section):
+    """How to tell a service that is down from a tool that failed."""
+
+    patterns: tuple[str, ...] = ()
+
+
+class Settings(BaseSettings):
+    """All settings."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    upstream: Upstream
+    server: Server = Server()
+    cache: Cache = Cache()
+    retry: Retry = Retry()
+    breaker: Breaker = Breaker()
+    signals: Signals = Signals()
+    tools: dict[str, Tool] = {}
+    failures: Failures = Failures()
+
+
+# Read before the model is: it says where the file is.
+FILE_VARIABLE = "MCP_CONFIG_FILE"
+
+
+def variables() -> dict[str, tuple[str, str]]:
+    """Return for each variable its section and key."""
+    return {
+        _variable(field): (section, key)
+        for section, outer in Settings.model_fields.items()
+        if isinstance(outer.annotation, type) and issubclass(outer.annotation, Section)
+        for key, field in outer.annotation.model_fields.items()
+        if field.json_schema_extra
+    }
+
+
+def _variable(field: FieldInfo) -> str:
+    return str(cast("dict[str, Any]", field.json_schema_extra)["variable"])
+
+
+def _is_secret(section: str, key: str) -> bool:
+    field = cast("type[Section]", Settings.model_fields[section].annotation).model_fields[key]
+    return "SecretStr" in str(field.annotation)
+
+
+def _nested(values: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
+    """Return values by path as tables in tables."""
+    nested: dict[str, Any] = {}
+    for path, value in values.items():
+        table = nested
+        for name in path[:-1]:
+            table = table.setdefault(name, {})
+        table[path[-1]] = value
+    return nested
+
+
+class Loader:
+    """Read the sources, in order of precedence, and remember where each value came from."""
+
+    def __init__(
+        self,
+        flags: Mapping[str, Any],
+        environ: Mapping[str, str],
+    ) -> None:
+        self._origins: dict[tuple[str, ...], str] = {}
+        self._faults: list[str] = []
+        self._known = variables()
+        self.warnings: list[str] = []
+        self._flags = self._flat_flags(flags)
+        self._environment = self._read_environment(environ)
+        file = flags.get(FILE_VARIABLE) or environ.get(FILE_VARIABLE)
+        self._file = self._read_file(Path(file)) if file else {}
+
+    def load(self) -> Settings:
+        """Return the settings; raises SettingsError with every fault."""
+        sources = (self._flags, self._environment, self._file)
+
+        class Loaded(Settings):
+            @classmethod
+            def settings_customise_sources(
+                cls,
+                settings_cls: type[BaseSettings],
+                *_: PydanticBaseSettingsSource,
+                **__: PydanticBaseSettingsSource,
+            ) -> tuple[PydanticBaseSettingsSource, ...]:
+                return tuple(
+                    InitSettingsSource(settings_cls, init_kwargs=_nested(values))
+                    for values in sources
+                )
+
+        try:
+            settings = Loaded()  # type: ignore[call-arg]  # the sources bring what it needs
+        except ValidationError as error:
+            self._faults += [self._fault(fault) for fault in error.errors()]
+        else:
+            if not self._faults:
+                return settings
+        raise SettingsError(self._faults)
+
+    def _flat_flags(self, flags: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
+        values = {}
+        for variable, value in flags.items():
+            if value is not None and variable in self._known:
+                path = self._known[variable]
+                values[path] = value
+                self._origins[path] = "command line"
+        return cast("dict[tuple[str, ...], Any]", values)
+
+    def _read_environment(self, environ: Mapping[str, str]) -> dict[tuple[str, ...], Any]:
+        values: dict[tuple[str, ...], Any] = {}
+        for variable, path in self._known.items():
+            value = environ.get(variable)
+            if not value and _is_secret(*path):
+                value = self._secret(environ, f"{variable}_FILE")
+            if value:  # an empty variable means the default, as Compose files leave them
+                values[path] = value
+                self._origins.setdefault(path, "environment")
+        self.warnings += list(self._strangers(environ))
+        return values
+
+    def _secret(self, environ: Mapping[str, str], variable: str) -> str | None:
+        file = environ.get(variable)
+        if not file:
+            return None
+        try:
+            return Path(file).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            self._faults.append(
+                f"{variable} (environment): got {file!r}, expected a readable file ({error.strerror})"
+            )
+            return None
+
+    def _strangers(self, environ: Mapping[str, str]) -> Iterator[str]:
+        secrets = {f"{name}_FILE" for name, path in self._known.items() if _is_secret(*path)}
+        for variable in environ:
+            known = variable in self._known or variable in secrets or variable == FILE_VARIABLE
+            if variable.startswith(PREFIX) and not known:
+                yield f"{variable} (environment): unknown variable{nearest(variable, self._known)}"
+
+    def _read_file(self, path: Path) -> dict[tuple[str, ...], Any]:
+        try:
+            tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            self._faults.append(
+                f"{FILE_VARIABLE}: got {str(path)!r}, expected a readable file ({error.strerror})"
+            )
+            return {}
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            self._faults.append(f"{FILE_VARIABLE}: {path} is no TOML: {error}")
+            return {}
+        values: dict[tuple[str, ...], Any] = {}
+        for section, table in tables.items():
+            if isinstance(table, dict):
+                values |= {(section, key): value for key, value in table.items()}
+            else:
+                values[section,] = table
+        for key in values:
+            self._origins.setdefault(key, f"file {path}")
+        return values
+
+    def _fault(self, fault: Any) -> str:
+        """Return one line for a fault that the model found."""
+        where = tuple(str(part) for part in fault["loc"])
+        path = where[:2]
+        variable = next((name for name, known in self._known.items() if known == path), None)
+        key = variable if variable and not self._from_file(path) else ".".join(where)
+        if fault["type"] == "missing":
+            if path == ("upstream",):
+                key = "MCP_UPSTREAM_URL"
+            return f"{key}: missing; give the server's URL, such as http://localhost:9000"
+        origin = f" ({self._origins[path]})" if path in self._origins else ""
+        if fault["type"] == "extra_forbidden":
+            return f"{key}{origin}: unknown key{nearest(where[-1], _siblings(where))}"
+        got = "a secret" if variable and _is_secret(*path) else repr(fault["input"])
+        message = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+        return f"{key}{origin}: got {got}, expected {message}"
+
+    def _from_file(self, path: tuple[str, ...]) -> bool:
+        return self._origins.get(path, "").startswith("file")
+
+
+def _siblings(where: tuple[str, ...]) -> list[str]:
+    """Return the keys that are known where an unknown one stands."""
+    if len(where) == 1:
+        return list(Settings.model_fields)
+    if where[0] == "tools":
+        return list(Tool.model_fields)
+    return list(cast("type[Section]", Settings.model_fields[where[0]].annotation).model_fields)
+
+
+def nearest(name: str, known: Mapping[str, Any] | list[str]) -> str:
+    """Return "; did you mean …?" when a known name is close, else nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""

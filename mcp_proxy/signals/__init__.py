@@ -1,0 +1,1 @@
+"""What people are told: events on stdout, and counts."""

@@ -1,0 +1,123 @@
+"""Counts of this process, for `/api/metrics`."""
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mcp_proxy.core.outcome import Outcome
+from mcp_proxy.core.verdict import Verdict
+
+# Tool names come from callers: beyond this many they share one row (F43).
+_TOOLS_LIMIT = 500
+OTHER = "_other"
+# Percentiles are of the last so many calls: enough for a p99, small enough to sort at once.
+_SAMPLES = 1024
+_FAILED = frozenset({Verdict.TOOL_FAILED, Verdict.UPSTREAM_FAILED, Verdict.BUSY})
+
+
+@dataclass(slots=True)
+class _Row:
+    """What is known of one tool or method."""
+
+    requests: int = 0
+    retries: int = 0
+    seconds: float = 0.0
+    verdicts: Counter[str] = field(default_factory=Counter)
+    cache: Counter[str] = field(default_factory=Counter)
+    codes: Counter[str] = field(default_factory=Counter)
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
+
+    def add(self, outcome: Outcome) -> None:
+        self.requests += 1
+        self.retries += max(0, outcome.attempts - 1)
+        self.seconds += outcome.seconds
+        self.verdicts[outcome.verdict.value] += 1
+        self.cache[outcome.cache] += 1
+        if outcome.code:
+            self.codes[outcome.code] += 1
+        self.recent.append(outcome.seconds)
+
+    def shown(self) -> dict[str, Any]:
+        failed = sum(self.verdicts[verdict.value] for verdict in _FAILED)
+        looked = self.cache["hit"] + self.cache["miss"] + self.cache["collapsed"]
+        return {
+            "requests": self.requests,
+            "errors": failed,
+            "error_rate": ratio(failed, self.requests),
+            "verdicts": dict(self.verdicts),
+            "proxy_errors": dict(self.codes),
+            "retries": self.retries,
+            "cache": {
+                "hits": self.cache["hit"],
+                "misses": self.cache["miss"],
+                "collapsed": self.cache["collapsed"],
+                "hit_ratio": ratio(self.cache["hit"], looked),
+            },
+            "latency_ms": {
+                "mean": milliseconds(self.seconds / self.requests if self.requests else 0.0),
+                **percentiles(self.recent),
+            },
+        }
+
+
+class Metrics:
+    """Count how calls ended, per tool and in all."""
+
+    def __init__(self) -> None:
+        self._all = _Row()
+        self._rows: dict[tuple[str, str], _Row] = {}
+        self.in_flight = 0
+
+    def began(self) -> None:
+        """Count a call that is under way."""
+        self.in_flight += 1
+
+    def ended(self, outcome: Outcome) -> None:
+        """Count how it ended."""
+        self.in_flight -= 1
+        self._all.add(outcome)
+        key = (outcome.service, outcome.tool)
+        row = self._rows.get(key)
+        if row is None:
+            if len(self._rows) >= _TOOLS_LIMIT:
+                key = ("", OTHER)
+            row = self._rows.setdefault(key, _Row())
+        row.add(outcome)
+
+    @property
+    def hits_and_misses(self) -> tuple[int, int]:
+        """Return how many answers came from the cache, and how many were looked for in vain."""
+        return self._all.cache["hit"], self._all.cache["miss"] + self._all.cache["collapsed"]
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return all counts as JSON-able values."""
+        return {
+            "in_flight": self.in_flight,
+            "total": self._all.shown(),
+            "tools": [
+                {"service": service, "tool": tool, **row.shown()}
+                for (service, tool), row in self._rows.items()
+            ],
+        }
+
+
+def ratio(part: int, whole: int) -> float:
+    """Return a share between 0 and 1; 0 of nothing."""
+    return round(part / whole, 4) if whole else 0.0
+
+
+def milliseconds(seconds: float) -> float:
+    """Return seconds as milliseconds, to the microsecond."""
+    return round(seconds * 1000, 3)
+
+
+def percentiles(samples: Sequence[float] | deque[float]) -> dict[str, float]:
+    """Return p50, p95 and p99 in milliseconds (nearest rank)."""
+    ordered = sorted(samples)
+    if not ordered:
+        return {"p50": 0.0, "p95": 0.0, "p99": 0.0}
+    return {
+        f"p{share}": milliseconds(ordered[min(len(ordered) - 1, len(ordered) * share // 100)])
+        for share in (50, 95, 99)
+    }

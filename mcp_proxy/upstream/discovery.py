@@ -1,0 +1,130 @@
+"""Ask the server for its tools, where it lets us: without credentials and without a trace.
+
+The stateless era needs one request a page. The handshake era needs a session, which is opened once
+after the server came up and ended at once; health probes never open one (F47).
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from mcp_proxy.core import sse
+from mcp_proxy.core.jsonrpc import STATELESS_SINCE
+from mcp_proxy.core.reading import read_answer
+
+_HANDSHAKE = "2025-11-25"
+_PAGES_LIMIT = 20
+_EVENT_LIMIT = 1 << 20
+_META = {
+    "io.modelcontextprotocol/protocolVersion": STATELESS_SINCE,
+    "io.modelcontextprotocol/clientCapabilities": {},
+    "io.modelcontextprotocol/clientInfo": {"name": "mcp-sidecar", "version": "0"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back: a status, headers by lower-cased name, and the body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+Ask = Callable[[str, Mapping[str, str], bytes], Awaitable[Answer | None]]
+
+
+class Discovery:
+    """List the server's tools on our own account."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+
+    async def tools(self) -> dict[str, Any] | None:
+        """Return a `tools/list` result with all pages, or None when the server does not let us."""
+        listed = await self._pages(
+            {
+                "MCP-Protocol-Version": STATELESS_SINCE,
+                "Mcp-Method": "tools/list",
+            },
+            {"_meta": _META},
+        )
+        return listed if listed is not None else await self._in_a_session()
+
+    async def _in_a_session(self) -> dict[str, Any] | None:
+        hello = await self._ask(
+            "POST",
+            _headers({}),
+            _request(
+                "initialize",
+                {
+                    "protocolVersion": _HANDSHAKE,
+                    "capabilities": {},
+                    "clientInfo": {"name": "mcp-sidecar", "version": "0"},
+                },
+            ),
+        )
+        result = result_in(hello)
+        if hello is None or result is None:
+            return None
+        session = {"MCP-Protocol-Version": str(result.get("protocolVersion", _HANDSHAKE))}
+        if "mcp-session-id" in hello.headers:
+            session["Mcp-Session-Id"] = hello.headers["mcp-session-id"]
+        try:
+            await self._ask(
+                "POST",
+                _headers(session),
+                orjson.dumps({"jsonrpc": "2.0", "method": "notifications/initialized"}),
+            )
+            return await self._pages(session, {})
+        finally:
+            if "Mcp-Session-Id" in session:
+                await self._ask("DELETE", session, b"")
+
+    async def _pages(
+        self, headers: Mapping[str, str], params: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
+        tools: list[Any] = []
+        cursor: Mapping[str, Any] = {}
+        for _ in range(_PAGES_LIMIT):
+            page = result_in(
+                await self._ask(
+                    "POST", _headers(headers), _request("tools/list", {**params, **cursor})
+                )
+            )
+            if page is None or not isinstance(page.get("tools"), list):
+                return None
+            tools.extend(page["tools"])
+            if not page.get("nextCursor"):
+                break
+            cursor = {"cursor": page["nextCursor"]}
+        return {"tools": tools}
+
+
+def _headers(own: Mapping[str, str]) -> dict[str, str]:
+    return {
+        "Content-Type": "application/json",
+        "Accept": "application/json, text/event-stream",
+        **own,
+    }
+
+
+def _request(method: str, params: Mapping[str, Any]) -> bytes:
+    return orjson.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
+
+
+def result_in(answer: Answer | None) -> dict[str, Any] | None:
+    """Return the result of a JSON-RPC answer, whether it came as JSON or as an event stream."""
+    if answer is None or answer.status != 200:
+        return None
+    texts = [answer.body]
+    if answer.headers.get("content-type", "").startswith("text/event-stream"):
+        texts = [event.data for event in sse.Splitter(_EVENT_LIMIT).feed(answer.body)]
+    for text in texts:
+        message = read_answer(text)
+        if message and isinstance(message.get("result"), dict):
+            found: dict[str, Any] = message["result"]
+            return found
+    return None

@@ -1,0 +1,84 @@
+"""How is the server? One cheap probe at a time, never a session of its own (F47)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from mcp_proxy.core.clock import Clock
+from mcp_proxy.upstream.presence import Presence, State
+
+# While the server is away it is asked every second, so that its return is noticed within one.
+_LOST_INTERVAL = 1.0
+_JITTER = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What one look at the server showed."""
+
+    connected: bool
+    status: int | None = None  # None when no answer came
+    said: Mapping[str, Any] = field(default_factory=dict)  # its own health fields
+    trouble: str | None = None  # in the words of an error code
+
+    @property
+    def alive(self) -> bool:
+        """Any status below 500 is alive: a server without a health page answers 404."""
+        return self.status is not None and self.status < 500
+
+
+class Monitor:
+    """Probe the server now and then, and tell `presence` what the probe found."""
+
+    def __init__(
+        self,
+        probe: Callable[[], Awaitable[Probe]],
+        presence: Presence,
+        clock: Clock,
+        *,
+        interval: float,
+        rng: Callable[[], float],
+    ) -> None:
+        self._probe = probe
+        self._presence = presence
+        self._clock = clock
+        self._interval = interval  # seconds
+        self._rng = rng
+        self._nudged = asyncio.Event()
+        self.last: Probe | None = None
+        self.probed = 0.0  # Clock.now() of the last probe
+        self.failures = 0  # probes in a row that found the server not alive
+
+    async def run(self) -> None:
+        """Probe for ever."""
+        while True:
+            await self.look()
+            with suppress(TimeoutError):
+                async with self._clock.timeout(self._pause()):
+                    await self._nudged.wait()
+            self._nudged.clear()
+
+    async def look(self) -> Probe:
+        """Probe once."""
+        found = self.last = await self._probe()
+        self.probed = self._clock.now()
+        self.failures = 0 if found.alive else self.failures + 1
+        if found.connected:
+            self._presence.answered()
+        elif self._presence.state in {State.UNKNOWN, State.PRESENT} and (
+            # a refusal may be a restart: the bridge finds out, and says so when it is none
+            not self._presence.refused()
+        ):
+            self._presence.gone()
+        return found
+
+    def nudge(self) -> None:
+        """Look again at once: something has changed."""
+        self._nudged.set()
+
+    def _pause(self) -> float:
+        if self._presence.state is State.LOST:
+            return _LOST_INTERVAL
+        return self._interval * (1 - _JITTER + 2 * _JITTER * self._rng())

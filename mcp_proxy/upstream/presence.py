@@ -1,0 +1,84 @@
+"""Is the server there? Bridges a restart, so that callers need not notice it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from enum import Enum
+
+from mcp_proxy.core.clock import Clock, Running, Spawn
+
+# One shared connect try in so many seconds while a restart is bridged (DESIGN section 4).
+_BRIDGE_STEP = 0.25
+
+
+class State(Enum):
+    """What the last connection said."""
+
+    UNKNOWN = "unknown"  # nobody has tried yet
+    PRESENT = "present"
+    RESTARTING = "restarting"  # refused, and within the grace
+    LOST = "lost"
+
+
+class Presence:
+    """Know whether connections are accepted, and let calls wait together for a restart's end.
+
+    unknown, present --(a connection is refused)--> restarting --(grace over)--> lost;
+    any of them becomes present with the first connection that is made.
+    """
+
+    def __init__(
+        self,
+        connects: Callable[[], Awaitable[bool]],
+        grace: float,
+        clock: Clock,
+        spawn: Spawn,
+        told: Callable[[State, State], None],
+    ) -> None:
+        self._connects = connects
+        self._grace = grace  # seconds
+        self._clock = clock
+        self._spawn = spawn
+        self._told = told
+        self._bridge: Running | None = None
+        self.state = State.UNKNOWN
+        self.since = clock.now()
+
+    def refused(self) -> bool:
+        """Take note of a refused connection; True while a restart is being bridged."""
+        if self.state in {State.UNKNOWN, State.PRESENT}:
+            if self._grace <= 0:
+                return False
+            self._change(State.RESTARTING)
+            self._bridge = self._spawn(self._wait_for_return(), "bridge a restart")
+        return self.state is State.RESTARTING
+
+    def answered(self) -> None:
+        """Take note that a connection was made."""
+        if self.state is not State.PRESENT:
+            self._change(State.PRESENT)
+
+    def gone(self) -> None:
+        """Take note that the server is known to be away, by whatever evidence."""
+        if self.state is not State.LOST:
+            self._change(State.LOST)
+
+    async def returned(self) -> bool:
+        """Wait until a restarting server accepts connections; False when it is lost."""
+        if self.state is State.RESTARTING and self._bridge is not None:
+            await asyncio.shield(asyncio.ensure_future(self._bridge))  # noqa: TID251 - a task already
+        return self.state is State.PRESENT
+
+    async def _wait_for_return(self) -> None:
+        over = self._clock.now() + self._grace
+        while self.state is State.RESTARTING:
+            if self._clock.now() >= over:
+                self._change(State.LOST)
+                return
+            await self._clock.sleep(_BRIDGE_STEP)
+            if await self._connects():
+                self.answered()
+
+    def _change(self, after: State) -> None:
+        before, self.state = self.state, after
+        self.since = self._clock.now()
+        self._told(before, after)
