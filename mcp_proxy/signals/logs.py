@@ -74,7 +74,7 @@ class QueueSink:
 
 def rendered(_logger: object, _name: str, event: EventDict) -> bytes:
     """Render an event as one line, what people look for first; it must never break a call."""
-    line = {name: event.pop(name) for name in ("timestamp", "level", "event")} | event
+    line = {**{name: event.pop(name) for name in ("timestamp", "level", "event")}, **event}
     try:
         return orjson.dumps(line, default=repr, option=orjson.OPT_NON_STR_KEYS)
     except (TypeError, ValueError):  # lone surrogates of a header, integers beyond 64 bit
