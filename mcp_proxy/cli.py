@@ -1,6 +1,7 @@
 """The command line; the only importer of click. It hands over what was typed, and no defaults."""
 
 import asyncio
+import gc
 import os
 import sys
 from typing import Any
@@ -127,6 +128,9 @@ async def _serve(settings: Any, warnings: list[str]) -> int:
         await sidecar.aclose()
         return FAILED
     sidecar.start()
+    # What is loaded by now lives as long as we do: the collector need not look at it each time.
+    gc.collect()
+    gc.freeze()
     log(
         "proxy.started",
         version=__version__,

@@ -1,10 +1,12 @@
 """The addresses of the server behind, as it may know itself and as clients must not see it."""
 
+import re
 from dataclasses import dataclass
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_ORIGIN = re.compile(r"[a-z]+://[^/?#]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,21 +20,24 @@ class Address:
     ends_at_mcp: bool = False  # the URL named the MCP endpoint, not a prefix
 
     def reversed(self, location: str) -> str | None:
-        """Return path, query and fragment of a URL that points at the server, None for others.
+        """Return path, query and fragment as clients of ours say them; None if they stay as they are.
 
-        Redirects and legacy `endpoint` events name the server by its own origin; a client that
-        followed them would leave the sidecar, and the SDKs' clients refuse to.
+        Redirects and legacy `endpoint` events name the server by its own origin, and its paths
+        with the prefix; a client that followed them would leave the sidecar, and the SDKs' clients
+        refuse to, or would have the prefix twice.
         """
-        parts = urlsplit(location)
-        if not parts.netloc or f"{parts.scheme}://{parts.netloc}".lower() not in self.aliases:
+        match = _ORIGIN.match(location)
+        origin = match[0] if match else ""
+        if origin and origin.lower() not in self.aliases:
             return None
-        # cut, not rebuilt: what stands after the authority stays byte for byte
-        rest = location[location.index("//") + 2 + len(parts.netloc) :]
-        if not rest.startswith("/"):
-            rest = f"/{rest}"
-        if self.prefix and rest.startswith(f"{self.prefix}/"):
-            rest = rest[len(self.prefix) :]
-        return rest
+        # cut, not parsed: what stands after the authority stays byte for byte
+        rest = location[len(origin) :]
+        inside = rest.removeprefix(self.prefix)
+        if inside != rest and inside[:1] in {"", "/", "?", "#"}:
+            rest = inside
+        elif not origin:
+            return None
+        return rest if rest.startswith("/") else f"/{rest}"
 
 
 def address(url: str, mcp_path: str) -> Address:
@@ -65,4 +70,7 @@ def _names(scheme: str, host: str, port: int) -> list[str]:
 
 
 def _userinfo(parts: SplitResult) -> tuple[str, str] | None:
-    return (parts.username, parts.password or "") if parts.username else None
+    """Return user and password, which a URL spells percent-encoded (RFC 3986 section 3.2.1)."""
+    if not parts.username and not parts.password:
+        return None
+    return unquote(parts.username or ""), unquote(parts.password or "")

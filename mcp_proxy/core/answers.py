@@ -9,11 +9,12 @@ from dataclasses import replace
 
 from multidict import CIMultiDict
 
-from mcp_proxy.core import jsonrpc, sse
-from mcp_proxy.core.call import Call, Headers, Reply, Whole
+from mcp_proxy.core import freshness, jsonrpc, sse
+from mcp_proxy.core.call import CacheNote, Call, Headers, Reply, Whole
 from mcp_proxy.core.frame import Frame
 from mcp_proxy.core.headers import accepts, media_type
 from mcp_proxy.core.message import Dialect
+from mcp_proxy.core.reading import read_answer
 
 EVENT_STREAM = "text/event-stream"
 JSON = "application/json"
@@ -67,27 +68,31 @@ def told_on(headers: Headers) -> CIMultiDict[str]:
     return kept
 
 
-def told(frame: Frame, call: Call) -> Reply:
+def told(frame: Frame, call: Call, note: CacheNote | None = None) -> Reply:
     """Return a kept answer in the words of this caller: its id, its media type."""
     headers = CIMultiDict(frame.headers)
     if call.message.dialect is not Dialect.RPC:
-        return Reply(200, headers, Whole(frame.body))
+        return Reply(200, headers, Whole(frame.body), cache=note)
     body = frame.body_for(jsonrpc.token(call.message.id))
     if accepts(call.headers, JSON) or not accepts(call.headers, EVENT_STREAM):
-        return Reply(200, headers, Whole(body))
+        return Reply(200, headers, Whole(body), cache=note)
     headers["Content-Type"] = EVENT_STREAM
-    return Reply(200, headers, Whole(sse.event(body)))
+    return Reply(200, headers, Whole(sse.event(body)), cache=note)
 
 
 def retold(reply: Reply, asked: Call, call: Call, limit: int) -> Reply | None:
     """Return the reply to `asked` as the reply to the identical `call`; None if it cannot be.
 
-    Without a JSON-RPC id in it, an answer is the same for all.
+    What may not be kept may not be shared either (DESIGN section 4): a cookie or a question belongs
+    to the one who asked. A doubled key is refused because one of two ids would stay.
     """
-    if call.message.dialect is not Dialect.RPC:
-        return reply
-    answer = answer_in(reply, limit)
-    frame = None if answer is None else framed(asked, reply, answer, stored=0.0, fresh=0.0)
+    if not freshness.may_store(asked, reply):
+        return None
+    text = answer_in(reply, limit)
+    answer = None if text is None else read_answer(text)
+    if text is None or answer is None or not freshness.is_complete(asked, answer):
+        return None
+    frame = framed(asked, reply, text, stored=0.0, fresh=0.0)
     if frame is None:
         return None
     own = told(frame, call)

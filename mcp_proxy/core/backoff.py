@@ -15,10 +15,10 @@ def hinted_wait(headers: Headers, now: datetime) -> float | None:
     """
     value = headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
-        return float(value[:12])
+        return float(value)
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if date.tzinfo is None:
         return None

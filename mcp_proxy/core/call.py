@@ -1,6 +1,7 @@
 """Call and Reply: the two values that walk through all layers."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from enum import Enum
 
@@ -57,16 +58,20 @@ class Stream:
         self._endings.append(told)
 
     async def aclose(self) -> None:
-        """End the stream and release what is under it; safe to repeat."""
-        # Each wrap by hand: closing an async generator that never started skips its `finally`.
-        for pieces in reversed(self._wraps):
-            await pieces.aclose()
-        if self._release is not None:
-            release, self._release = self._release, None
-            await release()
+        """End the stream and release what is under it; safe to repeat.
+
+        What fails in the end of one part, or is cancelled there, keeps no other part open.
+        """
+        release, self._release = self._release, None
         endings, self._endings = self._endings, []
-        for told in endings:
-            told()
+        async with AsyncExitStack() as closing:  # runs from the last to the first
+            for told in reversed(endings):
+                closing.callback(told)
+            if release is not None:
+                closing.push_async_callback(release)
+            # Each wrap by hand: closing an async generator that never started skips its `finally`.
+            for pieces in self._wraps:
+                closing.push_async_callback(pieces.aclose)
 
 
 class Upgrade:

@@ -2,14 +2,14 @@
 
     magic (4) · length of the head (4, big endian) · head (JSON) · body
 
-The head holds status, headers, when it was stored (seconds of the epoch, so that several machines
+The head holds headers, when it was stored (seconds of the epoch, so that several machines
 can judge it), for how long it is fresh, and where in the body the JSON-RPC id stood. Never pickle:
 a store that others can write to must not be able to run code here.
 """
 
+import json
 from dataclasses import dataclass
-
-import orjson
+from math import isfinite
 
 _MAGIC = b"mcs1"
 
@@ -38,7 +38,8 @@ class Frame:
 
 def pack(frame: Frame) -> bytes:
     """Return the bytes of a frame."""
-    head = orjson.dumps([frame.headers, frame.stored, frame.fresh, frame.id_span])
+    # json, not orjson: header bytes that are no UTF-8 come as lone surrogates, and must go back
+    head = json.dumps([frame.headers, frame.stored, frame.fresh, frame.id_span]).encode()
     return b"".join((_MAGIC, len(head).to_bytes(4, "big"), head, frame.body))
 
 
@@ -48,7 +49,9 @@ def unpack(data: bytes) -> Frame | None:
         return None
     end = 8 + int.from_bytes(data[4:8], "big")
     try:
-        headers, stored, fresh, span = orjson.loads(data[8:end])
+        headers, stored, fresh, span = json.loads(data[8:end])
+        if not isfinite(stored) or not isfinite(fresh):
+            return None
         return Frame(
             tuple((str(name), str(value)) for name, value in headers),
             data[end:],
@@ -56,5 +59,5 @@ def unpack(data: bytes) -> Frame | None:
             float(fresh),
             None if span is None else (int(span[0]), int(span[1])),
         )
-    except (ValueError, TypeError, LookupError):
+    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError):
         return None

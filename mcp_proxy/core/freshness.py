@@ -1,16 +1,16 @@
 """Whether an answer may be kept, and for how long."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from mcp_proxy.core.call import Call, Reply, Whole
 from mcp_proxy.core.headers import cache_control, media_type
+from mcp_proxy.core.message import Dialect
 from mcp_proxy.core.reading import Json
 from mcp_proxy.core.verdict import Verdict
 
 # A server's hint beyond a day is capped: what is wrong for longer is hard to explain (F49).
 LONGEST = 86_400.0
-_NEVER_SHARED = ("Set-Cookie", "WWW-Authenticate", "Content-Range")
+_NEVER_SHARED = ("Set-Cookie", "WWW-Authenticate", "Content-Range", "Content-Encoding")
 
 
 def may_look(call: Call) -> bool:
@@ -21,7 +21,7 @@ def may_look(call: Call) -> bool:
 
 
 def may_store(call: Call, reply: Reply) -> bool:
-    """Tell whether the answer is one that may be kept at all, whatever its lifetime."""
+    """Tell whether the answer is one that others may get at all, whatever its lifetime."""
     return (
         reply.status == 200
         and reply.verdict is Verdict.OK
@@ -30,7 +30,6 @@ def may_store(call: Call, reply: Reply) -> bool:
         and "no-store" not in cache_control(call.headers)
         and not _forbids(reply)
         and not any(name in reply.headers for name in _NEVER_SHARED)
-        and reply.headers.get("Content-Encoding", "identity").lower() == "identity"
     )
 
 
@@ -44,22 +43,22 @@ def _forbids(reply: Reply) -> bool:
 def lifetime(call: Call, answer: Json) -> float:
     """Return for how many seconds `answer` is fresh; 0 when it may not be kept.
 
-    `answer` is the whole JSON object: a JSON-RPC response or a REST answer.
+    `answer` is the whole JSON object: a JSON-RPC response that was judged OK, or a REST answer.
     """
     keep = call.intent.keep
-    if keep is None:
-        return 0.0
-    result: Mapping[str, Any] = answer
-    if call.message.method:
-        result = answer.get("result", {})
-        if result.get("resultType", "complete") != "complete":
-            return 0.0
-    elif answer.get("success") is not True:
+    if keep is None or not is_complete(call, answer):
         return 0.0
     seconds = keep.seconds
-    if keep.obeys_hint and "ttlMs" in result:
-        seconds = hinted(result["ttlMs"])
+    if keep.obeys_hint and "ttlMs" in answer["result"]:
+        seconds = hinted(answer["result"]["ttlMs"])
     return min(seconds, LONGEST)
+
+
+def is_complete(call: Call, answer: Json) -> bool:
+    """Tell whether an answer ends its call; one that asks back is meant for its caller alone."""
+    if call.message.dialect is Dialect.REST:
+        return answer.get("success") is True
+    return bool(answer["result"].get("resultType", "complete") == "complete")
 
 
 def hinted(ttl_ms: Any) -> float:

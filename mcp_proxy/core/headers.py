@@ -1,5 +1,6 @@
 """Which headers travel, which stay, and which are ours to set (RFC 9110 section 7.6)."""
 
+import re
 from collections.abc import Iterable, Iterator
 
 from multidict import CIMultiDict
@@ -55,6 +56,8 @@ _OURS_UPSTREAM = frozenset(
 )
 _PRINTABLE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:/+=@")
 _REQUEST_ID_LIMIT = 128
+_CHARSET_UTF_8 = re.compile(r"""\s*charset\s*=\s*("?)utf-?8\1\s*""", re.IGNORECASE)
+_NO_QUALITY = re.compile(r"\s*q\s*=\s*0(\.0*)?\s*", re.IGNORECASE)
 
 
 def named_in_connection(headers: Headers) -> frozenset[str]:
@@ -118,25 +121,34 @@ def media_type(headers: Headers) -> str:
 
 def is_plain_json(headers: Headers) -> bool:
     """Tell whether a body is JSON that can be read as it is: UTF-8, no content coding."""
-    kind, _, rest = headers.get("Content-Type", "").partition(";")
-    parameters = rest.replace(" ", "").replace('"', "").lower()
-    if kind.strip().lower() != "application/json":
+    return media_type(headers) == "application/json" and is_plain_utf8(headers)
+
+
+def is_plain_utf8(headers: Headers) -> bool:
+    """Tell whether all who read the body read it as UTF-8: no content coding, no other charset.
+
+    The TypeScript SDK decodes a request as its charset says (server/sse), and in UTF-7 `+ACI-` is
+    the quote that ends a string.
+    """
+    if "Content-Encoding" in headers:
         return False
-    if "charset=" in parameters and "charset=utf-8" not in parameters:
-        return False
-    return headers.get("Content-Encoding", "identity").lower() == "identity"
+    _, _, parameters = ";".join(headers.getall("Content-Type", ())).partition(";")
+    return "charset" not in parameters.lower() or bool(_CHARSET_UTF_8.fullmatch(parameters))
 
 
 def accepts(headers: Headers, kind: str) -> bool:
-    """Tell whether `Accept` admits the media type; an absent header admits all."""
-    ranges = headers.getall("Accept", ("*/*",))
-    main = kind.partition("/")[0]
-    wanted = {kind, f"{main}/*", "*/*"}
-    return any(
-        part.partition(";")[0].strip().lower() in wanted
-        for line in ranges
-        for part in line.split(",")
-    )
+    """Tell whether `Accept` admits the media type; an absent header admits all.
+
+    The most specific range decides, and `q=0` refuses (RFC 9110 section 12.5.1).
+    """
+    admitted: dict[str, bool] = {}
+    for line in headers.getall("Accept", ("*/*",)):
+        for part in line.split(","):
+            name, *parameters = part.split(";")
+            refused = any(map(_NO_QUALITY.fullmatch, parameters))
+            admitted[name.strip().lower()] = not refused
+    ranges = (kind, f"{kind.partition('/')[0]}/*", "*/*")
+    return next((admitted[name] for name in ranges if name in admitted), False)
 
 
 def cache_control(headers: Headers) -> frozenset[str]:

@@ -68,21 +68,21 @@ REPEATABLE_METHODS = KEPT_METHODS | {
     "logging/setLevel",
     "resources/subscribe",
     "resources/unsubscribe",
+    "ping",
 }
-# Known to write nothing, and yet sent once: a second `initialize` leaves an orphan session
-# behind, and `ping` asks whether the server lives, not whether a retry does.
+# Known to write nothing, and yet sent once: a second `initialize` leaves an orphan session behind.
 _ONCE = frozenset(
     {
         "initialize",
-        "ping",
         "notifications/progress",
         "notifications/roots/list_changed",
     }
 )
 # A continuation belongs to one exchange: an elicited answer, a token that may be single use.
 _CONTINUES = ("inputResponses", "requestState", "task")
-# Method and tool names come from callers; a full memo forgets everything.
+# Method and tool names come from callers; a full memo forgets everything, and takes no giants.
 _MEMO_LIMIT = 4096
+_NAMES_LIMIT = 512  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +125,16 @@ class Decisions:
         )
         known = self._memo.get(facts)
         if known is None:
-            if len(self._memo) >= _MEMO_LIMIT:
-                self._memo.clear()
-            known = self._memo[facts] = self._decide(message, annotations, continues=continues)
+            known = self._decide(message, annotations, continues=continues)
+            self._remember(facts, message, known)
         return known
+
+    def _remember(self, facts: tuple[object, ...], message: Message, intent: Intent) -> None:
+        if len(message.method) + len(message.service) + len(message.tool) > _NAMES_LIMIT:
+            return
+        if len(self._memo) >= _MEMO_LIMIT:
+            self._memo.clear()
+        self._memo[facts] = intent
 
     def _decide(
         self, message: Message, annotations: Annotations | None, *, continues: bool
@@ -174,7 +180,6 @@ class Decisions:
         )
 
     def _tool_seconds(self, ttl: float | None, *, by_rule: bool) -> float:
-        if by_rule:
-            return self._policy.cache_ttl if ttl is None else ttl
-        # A status that a client polls must not freeze for minutes because nobody wrote a rule.
-        return min(self._policy.cache_ttl, self._policy.annotated_ttl)
+        seconds = self._policy.cache_ttl if ttl is None else ttl
+        # A status that a client polls must not freeze for minutes because nobody called it a read.
+        return seconds if by_rule else min(seconds, self._policy.annotated_ttl)

@@ -14,7 +14,7 @@ import orjson
 
 from mcp_proxy.core.call import Headers
 from mcp_proxy.core.message import Dialect, Message
-from mcp_proxy.core.reading import Json, Vocabulary, read_object
+from mcp_proxy.core.reading import Json, Vocabulary, read_loosely, read_object
 from mcp_proxy.core.verdict import Verdict
 
 _ENVELOPE = Vocabulary("jsonrpc", "id", "method", "params")
@@ -118,7 +118,7 @@ def judge_message(message: Any, request: Message) -> Verdict:
 def judge_answer(data: bytes, request: Message) -> Verdict:
     """Judge the body of a 200 to `request`; what cannot be read is a failure of the server."""
     try:
-        return judge_message(orjson.loads(data), request)
+        return judge_message(read_loosely(data), request)
     except ValueError:
         return Verdict.UPSTREAM_FAILED
 

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from mcp_proxy.core.call import Call, Headers
-from mcp_proxy.core.headers import HOP_BY_HOP
+from mcp_proxy.core.headers import HOP_BY_HOP, named_in_connection
 from mcp_proxy.core.message import Dialect, Message
 
 # They describe the connection, the transport or the trace, and no server answers differently for
@@ -52,15 +52,12 @@ _TRANSPORT_META = frozenset({"progressToken", "traceparent", "tracestate", "bagg
 _DECIMAL_KEY = "\x00decimal"
 
 
-def canonical(message: Message) -> bytes | None:
-    """Return the parameters in one spelling, or None when they are too deep to be written."""
-    params: Any = message.params
+def said(message: Message) -> Any:
+    """Return the parameters that can change an answer."""
+    params = message.params
     if message.dialect is Dialect.RPC and "_meta" in params:
-        params = {**params, "_meta": _kept_meta(params["_meta"])}
-    try:
-        return orjson.dumps(params, default=_decimal, option=orjson.OPT_SORT_KEYS)
-    except orjson.JSONEncodeError:
-        return None
+        return {**params, "_meta": _kept_meta(params["_meta"])}
+    return params
 
 
 def _kept_meta(meta: Any) -> Any:
@@ -86,39 +83,45 @@ class Keyring:
         share_sessions: bool = False,
         host_matters: bool = False,
     ) -> None:
-        self._upstream = upstream.encode()
+        self._upstream = upstream
         neutral = NEUTRAL | {name.lower() for name in ignored}
         if share_sessions:
             neutral |= {"mcp-session-id"}
         self._neutral = neutral - ({"host"} if host_matters else set())
 
     def of(self, call: Call) -> str | None:
-        """Return the key of a call's answer, without its generation; None if it has no key."""
-        said = canonical(call.message)
-        if said is None:
-            return None
+        """Return the key of a call's answer, without its generation; None if it has no key.
+
+        All parts are spelled as one JSON list, so no two lists of parts spell the same bytes.
+        """
         message = call.message
-        digest = blake2b(digest_size=20)
-        for part in (
+        parts = (
             self._upstream,
-            call.method.encode(),
-            call.target.encode("utf-8", "surrogateescape"),
-            message.dialect.value.encode(),
-            message.method.encode("utf-8", "surrogatepass"),
-            said,
-            identity(call.headers, self._neutral),
-        ):
-            # a length before each part: no two lists of parts spell the same bytes
-            digest.update(b"%d:" % len(part))
-            digest.update(part)
-        return digest.hexdigest()
+            call.method,
+            ascii(call.target),  # one spelling for each, also of bytes that are no text
+            message.dialect.value,
+            message.method,
+            said(message),
+            ascii(identity(call.headers, self._neutral)),
+        )
+        try:
+            spelled = orjson.dumps(parts, default=_decimal, option=orjson.OPT_SORT_KEYS)
+        except orjson.JSONEncodeError:  # too deep
+            return None
+        return blake2b(spelled, digest_size=20).hexdigest()
 
 
-def identity(headers: Headers, neutral: frozenset[str] | set[str] = NEUTRAL) -> bytes:
-    """Return who asks, spelled out: every header that is not neutral, in order."""
+def identity(headers: Headers, neutral: frozenset[str] | set[str] = NEUTRAL) -> str:
+    """Return who asks, spelled out: every header that is not neutral, in order.
+
+    What `Connection` names does not reach the server, so its answer belongs to callers without it.
+    """
+    named = named_in_connection(headers)
+    if named:
+        neutral = neutral | named
     return "\n".join(
         [f"{name}:{value}" for name, value in headers.items() if name.lower() not in neutral]
-    ).encode("utf-8", "surrogateescape")
+    )
 
 
 def credentials(headers: Headers) -> str:
@@ -129,4 +132,4 @@ def credentials(headers: Headers) -> str:
         | _OF_THE_REQUEST
         | {name for name in map(str.lower, headers) if name.startswith("mcp-param-")},
     )
-    return blake2b(spelled, digest_size=16).hexdigest()
+    return blake2b(spelled.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

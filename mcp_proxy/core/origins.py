@@ -4,13 +4,17 @@ MCP's transport section demands the Origin check of a local server; since the se
 its own name as Host, its defence is ours to keep (CVE-2025-66414 and its kin).
 """
 
+import re
 from collections.abc import Iterable
-from ipaddress import ip_address
-from urllib.parse import urlsplit
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
-_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
-# Hosts and Origins come from callers; a full memo forgets everything.
+# Stricter than urllib, for which `[::1].evil.com` is loopback: what browsers can send, no more.
+_HOST = re.compile(
+    r"(\[(?P<ipv6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9_.-]+))(:[0-9]{0,5})?", re.ASCII | re.IGNORECASE
+)
+# Hosts and Origins come from callers; a full memo forgets everything, and takes no giants.
 _MEMO_LIMIT = 1024
+_NAMES_LIMIT = 512  # characters
 
 
 class Admission:
@@ -28,9 +32,11 @@ class Admission:
         asked = (host, origin, scheme)
         known = self._memo.get(asked)
         if known is None:
-            if len(self._memo) >= _MEMO_LIMIT:
-                self._memo.clear()
-            known = self._memo[asked] = (self.host_passes(host), self.origin_passes(*asked))
+            known = self.host_passes(host), self.origin_passes(*asked)
+            if len(host or "") + len(origin or "") <= _NAMES_LIMIT:
+                if len(self._memo) >= _MEMO_LIMIT:
+                    self._memo.clear()
+                self._memo[asked] = known
         return known
 
     def host_passes(self, host: str | None) -> bool:
@@ -42,7 +48,7 @@ class Admission:
             return False
         if "*" in self._hosts or name in self._hosts or host.lower() in self._hosts:
             return True
-        return name in _LOOPBACK_NAMES or "." not in name or is_address(name)
+        return "." not in name or ip_literal(name) is not None
 
     def origin_passes(self, host: str | None, origin: str | None, scheme: str) -> bool:
         """No Origin, loopback on any port, the same origin, or one that was allowed."""
@@ -53,35 +59,33 @@ class Admission:
             return True
         if host is not None and lowered == f"{scheme}://{host.lower()}":
             return True
-        return origin_host(lowered) in _LOOPBACK_NAMES
+        name = origin_host(lowered)
+        return name is not None and is_loopback(name)
 
 
 def hostname(host: str) -> str | None:
     """Return the lower-cased name of a Host header without its port, None if it is malformed."""
-    if "@" in host:
+    match = _HOST.fullmatch(host)
+    if match is None or (match["ipv6"] and ip_literal(match["ipv6"]) is None):
         return None
-    try:
-        parts = urlsplit(f"//{host}")
-        return parts.hostname if parts.netloc == host and parts.port != -1 else None
-    except ValueError:
-        return None
+    return (match["ipv6"] or match["name"]).lower()
 
 
 def origin_host(origin: str) -> str | None:
     """Return the host of an http or https Origin; None for `null` and everything odd."""
-    try:
-        parts = urlsplit(origin)
-    except ValueError:
-        return None
-    if parts.scheme not in {"http", "https"} or parts.path or parts.query or parts.fragment:
-        return None
-    return hostname(parts.netloc)
+    scheme, _, host = origin.partition("://")
+    return hostname(host) if scheme in {"http", "https"} else None
 
 
-def is_address(name: str) -> bool:
-    """Tell whether a host name is an IP literal, which no DNS answer can rebind."""
+def ip_literal(name: str) -> IPv4Address | IPv6Address | None:
+    """Return the address that a host name is, which no DNS answer can rebind, or None."""
     try:
-        ip_address(name)
+        return ip_address(name)
     except ValueError:
-        return False
-    return True
+        return None
+
+
+def is_loopback(name: str) -> bool:
+    """Tell whether a host name is this machine's own."""
+    address = ip_literal(name)
+    return name == "localhost" if address is None else address.is_loopback

@@ -9,8 +9,11 @@ BOM, other encodings than UTF-8, depth. Tables of such cases stand in tests/core
 
 import json
 import re
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
+
+import orjson
 
 Json = dict[str, Any]
 
@@ -74,7 +77,7 @@ def read_json(data: bytes) -> Any:
         # strict UTF-8: json.loads(bytes) would guess UTF-16 and UTF-32 and accept surrogates
         text = data.decode("utf-8")
         return _DECODER.decode(text)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, ArithmeticError, RecursionError) as error:  # Decimal has bounds, too
         raise AmbiguousError(str(error)) from None
 
 
@@ -101,6 +104,20 @@ def read_answer(data: bytes) -> Json | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def read_loosely(data: bytes) -> Any:
+    """Return the value of an answer that is only judged, if any client could read it.
+
+    orjson refuses what Python and JavaScript write and read: lone surrogates, NaN, 1e400, a BOM.
+    A server whose clients are content has not failed. Raises ValueError when nobody could.
+    """
+    with suppress(ValueError):
+        return orjson.loads(data)
+    try:
+        return json.loads(data.decode("utf-8-sig"))
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
 
 
 class Vocabulary:

@@ -24,16 +24,18 @@ class Facts:
 
 
 def health(facts: Facts) -> tuple[int, dict[str, Any]]:
-    """Return status code and body; 503 only when the server cannot be reached."""
+    """Return status code and body; 503 only when the server cannot be reached.
+
+    A field of the server that bears the name of one of ours is kept as `upstream_<name>`.
+    """
     reachable = facts.presence == "present"
-    report = dict(facts.said)
-    if "status" in report:
-        report["upstream_status"] = report["status"]
-    report["status"] = overall(facts, reachable=reachable)
     services = facts.said.get("connections")
-    report.setdefault("services", services if isinstance(services, dict) else {})
-    report.setdefault("available_tools", facts.tools)
-    report |= {
+    defaults = {
+        "services": services if isinstance(services, dict) else {},
+        "available_tools": facts.tools,
+    }
+    ours = {
+        "status": overall(facts, reachable=reachable),
         "upstream": {
             "target": facts.target,
             "state": facts.presence,
@@ -46,7 +48,8 @@ def health(facts: Facts) -> tuple[int, dict[str, Any]]:
         "uptime_seconds": round(facts.uptime, 3),
         "version": facts.version,
     }
-    return (200 if reachable else 503), report
+    kept = {f"upstream_{name}": facts.said[name] for name in ours if name in facts.said}
+    return (200 if reachable else 503), {**defaults, **facts.said, **kept, **ours}
 
 
 def overall(facts: Facts, *, reachable: bool) -> str:

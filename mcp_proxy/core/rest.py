@@ -9,11 +9,10 @@ from typing import Any
 import orjson
 
 from mcp_proxy.core.message import Dialect, Message
-from mcp_proxy.core.reading import Json, Vocabulary, read_object
+from mcp_proxy.core.reading import Json, Vocabulary, read_loosely, read_object
 from mcp_proxy.core.verdict import Verdict
 
 _FIELDS = Vocabulary("service", "tool_name", "params")
-_SPACE = b" \t\r\n"
 
 
 def read_tool_call(data: bytes) -> Message | None:
@@ -35,7 +34,7 @@ def judge_answer(data: bytes, down_patterns: Sequence[str] = ()) -> Verdict:
     The patterns are the operator's (`[failures]`), matched as plain text.
     """
     try:
-        answer = orjson.loads(data)
+        answer = read_loosely(data)
     except ValueError:
         return Verdict.UPSTREAM_FAILED
     if not isinstance(answer, dict):
@@ -64,16 +63,18 @@ def error_body(text: str, timestamp: str, details: Json) -> bytes:
 def enrich(data: bytes, fields: dict[str, Any]) -> bytes:
     """Splice `fields` in before the closing brace of a JSON object; other bytes stay as they are.
 
-    A field that the server already sends is left alone. What does not end like an object is
-    returned unchanged.
+    A field that the server already sends is left alone. What is no JSON object is returned
+    unchanged (F14).
     """
-    end = len(data.rstrip(_SPACE))
-    if data[end - 1 : end] != b"}" or data.lstrip(_SPACE)[:1] != b"{":
+    try:
+        answer = orjson.loads(data)
+    except ValueError:
         return data
-    added = {name: value for name, value in fields.items() if b'"%b"' % name.encode() not in data}
+    if not isinstance(answer, dict):
+        return data
+    added = {name: value for name, value in fields.items() if name not in answer}
     if not added:
         return data
-    members = orjson.dumps(added)[1:-1]
-    before = data[: end - 1]
-    comma = b"" if before.rstrip(_SPACE).endswith(b"{") else b","
-    return b"".join((before, comma, members, data[end - 1 :]))
+    end = data.rindex(b"}")
+    comma = b"," if answer else b""
+    return b"".join((data[:end], comma, orjson.dumps(added)[1:-1], data[end:]))

@@ -18,8 +18,6 @@ class Rule:
 
 
 _NO_RULE = Rule("")
-# Tool names come from callers; the memo of look-ups forgets everything when it is full.
-_MEMO_LIMIT = 4096
 
 
 class Rules:
@@ -28,20 +26,13 @@ class Rules:
     def __init__(self, rules: Iterable[Rule] = ()) -> None:
         ordered = sorted(rules, key=lambda rule: specificity(rule.pattern), reverse=True)
         self._ordered = [(compiled(rule.pattern), "/" in rule.pattern, rule) for rule in ordered]
-        self._memo: dict[tuple[str, str], Rule] = {}
 
     def find(self, service: str, tool: str) -> Rule:
-        """Return the most specific rule for `service/tool`, or one that says nothing."""
-        known = self._memo.get((service, tool))
-        if known is not None:
-            return known
-        if len(self._memo) >= _MEMO_LIMIT:
-            self._memo.clear()
-        found = self._memo[service, tool] = self._search(service, tool)
-        return found
+        """Return the most specific rule for `service/tool`, or one that says nothing.
 
-    def _search(self, service: str, tool: str) -> Rule:
-        full = f"{service}/{tool}"
+        Tools of the MCP endpoint have no service; a slash is then part of the tool's name.
+        """
+        full = f"{service}/{tool}" if service else tool
         for expression, with_service, rule in self._ordered:
             if expression.fullmatch(full if with_service else tool):
                 return rule
@@ -55,8 +46,17 @@ def specificity(pattern: str) -> tuple[bool, int, int]:
 
 
 def compiled(pattern: str) -> re.Pattern[str]:
-    """Compile a pattern in which `*` stands for any characters and nothing else is special."""
-    return re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
+    """Compile a pattern in which `*` stands for any characters and nothing else is special.
+
+    All stars but the last take the shortest match and never come back to it (as in
+    `fnmatch.translate`): names come from callers, and may be as long as a body.
+    """
+    first, *rest = map(re.escape, pattern.split("*"))
+    if not rest:
+        return re.compile(first)
+    *middle, last = rest
+    shortest = "".join(f"(?>.*?{part})" for part in middle)
+    return re.compile(f"{first}{shortest}.*{last}", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)

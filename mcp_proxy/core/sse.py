@@ -22,7 +22,8 @@ class Event:
 class Splitter:
     """Split a stream of bytes into events, holding at most `limit` bytes of one event.
 
-    The data of a larger event is dropped (`Event.data` is empty); its end is still found.
+    The data of an event with more of it, or with a longer line, is dropped (`Event.data` is empty);
+    its end is still found.
     """
 
     def __init__(self, limit: int) -> None:
@@ -46,26 +47,36 @@ class Splitter:
 
     def feed(self, piece: bytes) -> list[Event]:
         """Return the events that `piece` completes."""
-        if self._skip_line_feed and piece:
+        if not piece:
+            return []
+        if self._skip_line_feed:
             piece = piece.removeprefix(b"\n")
-            self._skip_line_feed = False
-        lines = _LINE_END.split(self._rest + piece)
+        lines = _LINE_END.split(piece)
+        lines[0] = self._rest + lines[0]
         # A CR at the very end is a line end already; a LF that follows it belongs to it.
         self._skip_line_feed = piece.endswith(b"\r")
         self._rest = lines.pop()
-        if len(self._rest) > self._limit:
-            # The rest of this line is lost to us, which makes its event unreadable, not the next.
-            self._rest = self._rest[:1]
-            self._held = self._limit + 1
         events = []
         for line in lines:
-            if self._first:
-                line, self._first = line.removeprefix(_BOM), False  # noqa: PLW2901
-            if line:
-                self._take(line)
+            if len(line) > self._limit:
+                self._lose()
+            elif text := self._without_bom(line):
+                self._take(text)
             elif self._began:
                 events.append(self._dispatch())
+        if len(self._rest) > self._limit:
+            self._lose()
+            self._rest = b":"  # whatever follows in this line is no more than a comment to us
         return events
+
+    def _without_bom(self, line: bytes) -> bytes:
+        if self._first:
+            line, self._first = line.removeprefix(_BOM), False
+        return line
+
+    def _lose(self) -> None:
+        """Make this event unreadable, and not the next."""
+        self._began, self._first, self._held = True, False, self._limit + 1
 
     def _dispatch(self) -> Event:
         data = b"" if self._held > self._limit else b"\n".join(self._data)
@@ -88,5 +99,6 @@ class Splitter:
 
 
 def event(data: bytes) -> bytes:
-    """Return one `message` event that carries a JSON text (which has no line ends)."""
-    return b"event: message\r\ndata: " + data + b"\r\n\r\n"
+    """Return one `message` event that carries a JSON text, on as many lines as it has."""
+    lines = b"".join(b"data: " + line + b"\r\n" for line in data.splitlines())
+    return b"event: message\r\n" + lines + b"\r\n"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from mcp_proxy.core import intent as intents
 from mcp_proxy.core import jsonrpc, rest
 from mcp_proxy.core.call import Headers, Stream, Whole
+from mcp_proxy.core.headers import is_plain_utf8
 from mcp_proxy.core.intent import Decisions, Intent
 from mcp_proxy.core.message import NOTHING, Dialect, Message
 from mcp_proxy.core.rules import Annotations
@@ -28,7 +29,7 @@ class Paths:
 
     def is_legacy_post(self, path: str) -> bool:
         """Tell whether a path takes the messages of HTTP+SSE clients."""
-        return path == self.messages or path.startswith((f"{self.messages}/", f"{self.messages}?"))
+        return f"{path}/".startswith(f"{self.messages.rstrip('/')}/")
 
 
 class Traffic:
@@ -74,9 +75,7 @@ class Traffic:
 
     def _posted(self, path: str, headers: Headers, body: Whole | Stream) -> tuple[Message, Intent]:
         legacy = self._paths.is_legacy_post(path)
-        readable = (
-            body.data if isinstance(body, Whole) and "Content-Encoding" not in headers else b""
-        )
+        readable = body.data if isinstance(body, Whole) and is_plain_utf8(headers) else b""
         if path in self._paths.tool_routes:
             call = rest.read_tool_call(readable)
             # an unreadable tool call is still one to the caller: its errors speak REST

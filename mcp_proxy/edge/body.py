@@ -12,7 +12,7 @@ async def read_body(
     """Return the body; raises BodyTooLargeError before the server is touched if it can.
 
     `wanted` bodies are read whole up to `buffer_limit`, and so are others that say that they are
-    small. `max_bytes` of 0 is no limit.
+    small, or could still turn out too large. `max_bytes` of 0 is no limit.
     """
     if not request.body_exists:
         return EMPTY
@@ -21,7 +21,8 @@ async def read_body(
         raise too_large(max_bytes)
     pieces: list[bytes] = []
     size = 0
-    if length is None and not wanted:
+    refusable = 0 < max_bytes <= buffer_limit
+    if length is None and not wanted and not refusable:
         return _rest(request, pieces, size, max_bytes)
     if length is None or length <= buffer_limit:
         while piece := await request.content.readany():

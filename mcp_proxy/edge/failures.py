@@ -23,6 +23,25 @@ _UNREACHABLE: tuple[tuple[type[BaseException], str], ...] = (
 )
 
 
+def end_with_connection(response: aiohttp.ClientResponse) -> None:
+    """Let the reader of a body hear of it when the connection is closed under it.
+
+    When a body stops being HTTP after its head, aiohttp 3.14.5 closes the connection and tells
+    nobody (its C parser has let go of the body by then): the reader would wait for ever.
+    """
+    content, connection = response.content, response.connection
+    closed = connection.protocol.closed if connection and connection.protocol else None
+    if closed is None or content.is_eof():
+        return
+
+    def end(_: object) -> None:
+        if not content.is_eof() and content.exception() is None:
+            content.set_exception(aiohttp.ClientPayloadError("the body is no HTTP"))
+
+    closed.add_done_callback(end)
+    content.on_eof(lambda: closed.remove_done_callback(end))
+
+
 def failed(failure: BaseException, *, unsent: bool = False) -> ProxyError:
     """Return our error for one of FAILURES; `unsent` tells that no byte of a body was written."""
     for kind, text in _UNREACHABLE:

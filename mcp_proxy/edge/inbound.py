@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from math import floor
 from secrets import token_hex
 
@@ -27,6 +28,7 @@ from mcp_proxy.core.traffic import Traffic
 from mcp_proxy.edge.body import read_body
 from mcp_proxy.edge.own import Own
 from mcp_proxy.edge.tunnel import Relay
+from mcp_proxy.edge.verbatim import as_it_came
 from mcp_proxy.layers.chain import Forward
 
 EVENT_STREAM = "text/event-stream"
@@ -66,6 +68,9 @@ class Inbound:
         self._clock = clock
         self._spawn = spawn
         self.draining = False
+        # Unique, not secret: asking the system for randomness costs more than a cache hit.
+        self._run = token_hex(4)
+        self._numbers = count(1)
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         """Answer one request, whatever it is."""
@@ -74,7 +79,9 @@ class Inbound:
         arrived = self._clock.now()
         if self._own.is_probe(path):
             return await self._own.answer(request, path)
-        request_id = rules.harmless_request_id(request.headers.get("X-Request-Id")) or token_hex(8)
+        request_id = rules.harmless_request_id(request.headers.get("X-Request-Id")) or (
+            f"{self._run}{next(self._numbers):08x}"
+        )
         try:
             self._check(request, target)
             if self._own.shadows(path):
@@ -158,16 +165,19 @@ class Inbound:
     async def _write(self, request: web.Request, call: Call, reply: Reply) -> web.StreamResponse:
         if isinstance(reply.body, Relay):
             return await reply.body.run(request, self._spawn)
-        if reply.error_code is not None and is_preflight(request):
+        # an outage, not a refusal: the page is to see the structured error of the call itself
+        if reply.error_code is not None and reply.status >= 500 and is_preflight(request):
             reply = Reply(204, CIMultiDict(), EMPTY, attempts=reply.attempts, error_code="")
         headers = self._marked(request, call, reply)
         if isinstance(reply.body, Whole):
             data = reply.body.data
             if self._door.enrich and call.message.dialect is Dialect.REST:
                 data = self._enriched(call, reply, headers, data)
-            return web.Response(
+            response = web.Response(
                 status=reply.status, reason=reply.reason, headers=headers, body=data or None
             )
+            as_it_came(response)
+            return response
         assert isinstance(reply.body, Stream)  # the only Upgrade is a Relay
         return await self._write_stream(request, reply, reply.body, headers)
 
@@ -239,6 +249,7 @@ class Inbound:
         self, request: web.Request, reply: Reply, stream: Stream, headers: CIMultiDict[str]
     ) -> web.StreamResponse:
         response = web.StreamResponse(status=reply.status, reason=reply.reason, headers=headers)
+        as_it_came(response)
         try:
             await response.prepare(request)
             try:

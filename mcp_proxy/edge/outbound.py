@@ -11,16 +11,17 @@ from yarl import URL
 from mcp_proxy.core import headers as rules
 from mcp_proxy.core import jsonrpc, rest
 from mcp_proxy.core.addresses import Address
-from mcp_proxy.core.call import Call, Pieces, Reply, Stream, Whole
+from mcp_proxy.core.call import Call, Delivery, Pieces, Reply, Stream, Whole
 from mcp_proxy.core.clock import Clock
-from mcp_proxy.core.errors import BadRequestError, OverloadedError
+from mcp_proxy.core.errors import BadRequestError, OverloadedError, UpstreamBrokenError
 from mcp_proxy.core.intent import Stack
 from mcp_proxy.core.message import Dialect
 from mcp_proxy.core.reading import read_answer
 from mcp_proxy.core.verdict import Verdict, judge_status
 from mcp_proxy.edge.events import Ear, Listener, only_answer
-from mcp_proxy.edge.failures import FAILURES, failed
+from mcp_proxy.edge.failures import FAILURES, end_with_connection, failed
 from mcp_proxy.edge.pool import Pools
+from mcp_proxy.edge.verbatim import is_sound, sayable
 
 EVENT_STREAM = "text/event-stream"
 
@@ -50,7 +51,7 @@ class Outbound:
         self._pools = pools
         self._clock = clock
         self._listener = listener
-        self._base = wire.address.origin + wire.address.prefix
+        self._origin = URL(wire.address.origin)
         self._via = f"1.1 {wire.pseudonym}"
         self._timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
         self.open_streams = 0
@@ -61,6 +62,7 @@ class Outbound:
             raise OverloadedError("Too many streams are open.")
         started = self._clock.now()
         response = await self._sent(call)
+        end_with_connection(response)
         try:
             reply = await self._read(call, response)
         except BaseException:
@@ -83,7 +85,8 @@ class Outbound:
         try:
             return await pool.request(
                 call.method,
-                URL(self._base + call.target, encoded=True),
+                # as a path, query and all: a URL that is parsed loses a bare "?" and what follows "#"
+                self._origin.with_path(self._wire.address.prefix + call.target, encoded=True),
                 data=data,
                 headers=self._headers(call),
                 allow_redirects=False,
@@ -107,7 +110,7 @@ class Outbound:
         )
         if self._wire.authorization and "Authorization" not in sent:
             sent["Authorization"] = self._wire.authorization
-        return sent
+        return sayable(sent)
 
     def _timeout(self, silence: float | None) -> aiohttp.ClientTimeout:
         known = self._timeouts.get(silence)
@@ -120,7 +123,9 @@ class Outbound:
         return known
 
     async def _read(self, call: Call, response: aiohttp.ClientResponse) -> Reply:
-        headers = rules.end_to_end(response.headers)
+        headers = sayable(rules.end_to_end(response.headers))
+        if response.status < 200 or not is_sound(response.reason, headers):
+            raise UpstreamBrokenError("The server's answer is no HTTP.", delivered=Delivery.UNKNOWN)
         if "Location" in headers:
             self._map_location(call, headers)
         by_status = judge_status(response.status, hinted="Retry-After" in headers)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from mcp_proxy.edge.pool import FIELD_LIMIT
+from mcp_proxy.edge.verbatim import take_back
 
 _BACKLOG = 1024
 _KEEP_ALIVE = 75.0  # seconds; aiohttp's own default is an hour
@@ -19,6 +20,7 @@ _SHUTDOWN = 0.5
 
 async def listen(app: web.Application, host: str, port: int) -> tuple[web.AppRunner, list[str]]:
     """Start to accept connections; return the runner and the URLs. Raises OSError."""
+    app.on_response_prepare.append(take_back)
     runner = web.AppRunner(
         app,
         access_log=None,

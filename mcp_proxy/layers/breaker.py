@@ -27,8 +27,8 @@ class Presence(Protocol):
         """Take note of a refused connection; True while a restart is being bridged."""
         ...
 
-    def answered(self) -> None:
-        """Take note that a connection was made."""
+    def answered(self, asked: float) -> None:
+        """Take note that a request of that time (Clock.now) found a connection."""
         ...
 
 
@@ -87,6 +87,7 @@ class Breaker:
         to_tool: Ticket | None,
     ) -> Reply:
         failed: bool | None = None  # None is neutral
+        began = self._clock.now()
         try:
             reply = await forward(call)
         except UpstreamUnreachableError as error:
@@ -95,7 +96,7 @@ class Breaker:
             raise
         except (UpstreamTimeoutError, UpstreamBrokenError) as error:
             failed = True if error.delivered is Delivery.UNKNOWN else None
-            self._reached(to_target)
+            self._reached(to_target, began)
             raise
         except ProxyError:
             raise
@@ -104,15 +105,15 @@ class Breaker:
             raise
         else:
             failed = counted(reply.verdict, probe=bool(to_tool and to_tool.probe))
-            self._reached(to_target)
+            self._reached(to_target, began)
             return reply
         finally:
             if failed is not None and tool and to_tool:
                 tool.record(to_tool, failed=failed)
 
-    def _reached(self, ticket: Ticket) -> None:
+    def _reached(self, ticket: Ticket, began: float) -> None:
         self._target.record(ticket, failed=False)
-        self._presence.answered()
+        self._presence.answered(began)
 
     def _departed(self, call: Call) -> bool | None:
         """Tell a caller that left (neutral) from a server that outlasted the caller's deadline."""

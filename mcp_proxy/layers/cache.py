@@ -1,6 +1,7 @@
 """Answer from what we know."""
 
 from dataclasses import replace
+from functools import lru_cache
 
 from mcp_proxy.core import answers, freshness
 from mcp_proxy.core.call import CacheNote, Call, Reply
@@ -10,6 +11,10 @@ from mcp_proxy.core.keys import Keyring
 from mcp_proxy.core.reading import read_answer
 from mcp_proxy.core.shelf import Edition, Shelf
 from mcp_proxy.layers.chain import Forward
+
+# Small frames that are asked for again and again are unpacked once; at most 2 x 8 MiB.
+_REMEMBERED = 1024
+_SMALL = 8192
 
 
 class Cache:
@@ -24,6 +29,7 @@ class Cache:
         self._keyring = keyring
         self._clock = clock
         self._limit = limit
+        self._unpacked = lru_cache(_REMEMBERED)(unpack)
 
     async def __call__(self, call: Call, forward: Forward) -> Reply:
         """Return a stored answer, or ask on and store what may be stored."""
@@ -47,7 +53,7 @@ class Cache:
         data = await self._shelf.get(key)
         if data is None:
             return None
-        frame = unpack(data)
+        frame = self._unpacked(data) if len(data) <= _SMALL else unpack(data)
         if frame is None:
             await self._shelf.delete(key)
             return None
@@ -59,7 +65,7 @@ class Cache:
     def _hit(self, call: Call, frame: Frame) -> Reply:
         age = frame.age(self._epoch())
         note = CacheNote(hit=True, ttl=frame.fresh - age, age=age)
-        return replace(answers.told(frame, call), cache=note)
+        return answers.told(frame, call, note)
 
     async def _kept(self, call: Call, reply: Reply, key: str, edition: Edition, why: str) -> Reply:
         collapsed = reply.cache is not None and reply.cache.collapsed

@@ -123,7 +123,7 @@ class Circuit:
         )
         self._until = 0.0  # when an open circuit may be probed
         self._in_a_row = 0  # openings without a success in between
-        self._probing = False
+        self._probe: Ticket | None = None  # of this state, or of a past one
 
     @property
     def state(self) -> str:
@@ -147,10 +147,10 @@ class Circuit:
             if left := self.time_left():
                 raise self._refusal(left)
             self._change(self._breaker.half_open)
-        if self._probing:
+        if self._probe is not None and self._probe.generation == self._storage.generation:
             raise self._refusal(_PROBE_OUT)
-        self._probing = True
-        return Ticket(self._storage.generation, probe=True)
+        self._probe = Ticket(self._storage.generation, probe=True)
+        return self._probe
 
     def record(self, ticket: Ticket, *, failed: bool) -> None:
         """Count the outcome of a try, unless the state has changed since it left."""
@@ -164,8 +164,8 @@ class Circuit:
 
     def leave(self, ticket: Ticket) -> None:
         """Give the probe's place back; call it after each try, whatever came of it."""
-        if ticket.probe:
-            self._probing = False
+        if ticket is self._probe:
+            self._probe = None
 
     def trip(self) -> None:
         """Open at once: it is known that the next try would fail."""

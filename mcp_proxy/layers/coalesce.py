@@ -10,13 +10,14 @@ from mcp_proxy.core.errors import DeadlineExceededError
 from mcp_proxy.layers.chain import Forward
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Flight:
+    key: str
     asked: Call
-    task: asyncio.Future[Reply]
+    task: asyncio.Future[Reply] = field(init=False)
     waiting: int = 0
     led: bool = True  # the caller that began it still waits
-    told: bool = field(default=False)  # somebody has the answer and will store it
+    told: bool = False  # somebody has the answer and will store it
 
 
 class Coalesce:
@@ -55,9 +56,10 @@ class Coalesce:
         return replace(own, cache=CacheNote(collapsed=True))
 
     async def _lead(self, call: Call, key: str, forward: Forward) -> Reply:
-        task = self._spawn(self._fly(call, key, forward), "flight")
+        flight = self._flights[key] = _Flight(key, call)
+        task = self._spawn(self._fly(flight, forward), "flight")
         assert isinstance(task, asyncio.Future)
-        flight = self._flights[key] = _Flight(call, task)
+        flight.task = task
         try:
             reply = await self._wait(flight)
         except asyncio.CancelledError:
@@ -75,18 +77,24 @@ class Coalesce:
         finally:
             flight.waiting -= 1
             if not flight.waiting and not flight.task.done():
+                # At once, not at the end of its tidying: who joined it would be cancelled with it.
+                self._close_to_others(flight)
                 flight.task.cancel()
 
-    async def _fly(self, call: Call, key: str, forward: Forward) -> Reply:
+    def _close_to_others(self, flight: _Flight) -> None:
+        if self._flights.get(flight.key) is flight:
+            del self._flights[flight.key]
+
+    async def _fly(self, flight: _Flight, forward: Forward) -> Reply:
         try:
             async with self._clock.timeout(self._seconds):
-                reply = await forward(call)
+                reply = await forward(flight.asked)
         except TimeoutError:
             raise DeadlineExceededError(
                 f"The call took longer than {self._seconds:g} s.", delivered=Delivery.UNKNOWN
             ) from None
         finally:
-            flight = self._flights.pop(key)
+            self._close_to_others(flight)
         if not flight.led:
             await _close(reply)
         return reply

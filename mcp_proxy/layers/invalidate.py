@@ -1,9 +1,10 @@
 """Drop what a call may have made stale."""
 
+from asyncio import CancelledError, shield
 from contextlib import aclosing
 
 from mcp_proxy.core.call import Call, Delivery, Pieces, Reply, Stream
-from mcp_proxy.core.clock import Spawn
+from mcp_proxy.core.clock import Running, Spawn
 from mcp_proxy.core.errors import ProxyError
 from mcp_proxy.core.shelf import Shelf
 from mcp_proxy.core.verdict import Verdict
@@ -28,42 +29,55 @@ class Invalidate:
             return await forward(call)
         try:
             reply = await forward(call)
-        except ProxyError as error:
-            if error.delivered is not Delivery.NO:
-                await self._shelf.invalidate(quarantine=self._quarantine)
+        except (Exception, CancelledError) as error:
+            if not (isinstance(error, ProxyError) and error.delivered is Delivery.NO):
+                await self._drop(unknown=True)
             raise
-        except BaseException:
-            # The caller left: nobody waits for the answer, so the rest may happen behind us.
-            self._fate_unknown()
-            raise
+        # 202: the work is still to come (RFC 9110 section 15.3.3), as after a legacy POST
+        unknown = reply.verdict is Verdict.UPSTREAM_FAILED or reply.status == 202
         body = reply.body
         if isinstance(body, Stream) and body.verdict is None:
-            body.wrap(lambda pieces: self._until_answered(body, pieces))
-            body.on_end(lambda: self._unless_answered(body))
+            self._watch(body, unknown=unknown)
         else:
-            # 202: the work is still to come (RFC 9110 section 15.3.3), as after a legacy POST
-            unknown = reply.verdict is Verdict.UPSTREAM_FAILED or reply.status == 202
-            await self._shelf.invalidate(quarantine=self._quarantine if unknown else 0.0)
+            await self._drop(unknown=unknown)
         return reply
 
-    async def _until_answered(self, stream: Stream, pieces: Pieces) -> Pieces:
-        done = False
-        async with aclosing(pieces):
-            async for piece in pieces:
-                if stream.verdict is not None and not done:
-                    done = True
-                    await self._shelf.invalidate()
-                yield piece
-        if not done:
-            # a stream without a verdict of its own (a page, a download) ends with its last byte
-            stream.verdict = Verdict.OK
-            await self._shelf.invalidate()
+    def _watch(self, stream: Stream, *, unknown: bool) -> None:
+        """Invalidate once: before the piece with the answer goes on, or when the stream is over.
 
-    def _unless_answered(self, stream: Stream) -> None:
-        if stream.verdict is None:
-            self._fate_unknown()
+        A stream without a verdict of its own (a page, a download) ends with its last byte.
+        """
+        dropped = False
 
-    def _fate_unknown(self) -> None:
-        self._spawn(
-            self._shelf.invalidate(quarantine=self._quarantine), "invalidate after a departure"
-        )
+        async def drop_once(*, unknown: bool) -> None:
+            nonlocal dropped
+            if not dropped:
+                dropped = True
+                await self._drop(unknown=unknown)
+
+        async def watched(pieces: Pieces) -> Pieces:
+            async with aclosing(pieces):
+                try:
+                    async for piece in pieces:
+                        if stream.verdict is not None:
+                            await drop_once(unknown=False)
+                        yield piece
+                except ProxyError:
+                    await drop_once(unknown=True)
+                    raise
+            await drop_once(unknown=unknown)
+
+        def ended() -> None:
+            if not dropped:
+                self._begin(unknown=True)
+
+        stream.wrap(watched)
+        stream.on_end(ended)
+
+    async def _drop(self, *, unknown: bool) -> None:
+        # In a task of its own: a caller who leaves meanwhile does not stop it half-way.
+        await shield(self._begin(unknown=unknown))
+
+    def _begin(self, *, unknown: bool) -> Running:
+        quarantine = self._quarantine if unknown else 0.0
+        return self._spawn(self._shelf.invalidate(quarantine=quarantine), "invalidate")

@@ -60,7 +60,7 @@ class Observe:
             return
         self._emit(
             "tool.call.completed",
-            "info" if verdict in {Verdict.OK, Verdict.LEFT} else "warning",
+            "info" if verdict is Verdict.OK or verdict is Verdict.LEFT else "warning",
             request_id=call.request_id,
             service=message.service,
             tool=message.tool,

@@ -72,7 +72,7 @@ class Rescue:
             status,
             headers,
             Whole(body),
-            verdict=Verdict.UPSTREAM_FAILED,
+            verdict=Verdict.CLIENT_FAULT if error.status < 500 else Verdict.UPSTREAM_FAILED,
             attempts=error.attempts,
             error_code=error.code,
         )
@@ -103,6 +103,7 @@ class Rescue:
 
         Not when it gave event ids: then the client comes back with Last-Event-ID. Anything else
         that is cut stays cut: the edge aborts the connection, so that it cannot look whole.
+        What held no answer is judged by its end: failed when it was cut, else by its status.
         """
         async with aclosing(pieces):
             try:
@@ -111,6 +112,7 @@ class Rescue:
             except ProxyError as error:
                 lost = call.message.id is not None and stream.verdict is None
                 if not lost or media_type(reply.headers) != "text/event-stream":
+                    stream.verdict = stream.verdict or Verdict.UPSTREAM_FAILED
                     raise
                 if stream.resumable:
                     return
@@ -120,6 +122,8 @@ class Rescue:
                 )
                 # a blank line first: the cut may have come in the middle of an event
                 yield b"\r\n\r\n" + sse.event(self._rpc(call, error, details))
+            else:
+                stream.verdict = stream.verdict or reply.verdict
 
 
 def problem(error: ProxyError, details: dict[str, object]) -> bytes:

@@ -140,7 +140,8 @@ class Retry:
     def _timed(self, call: Call, attempt: int, counted: int) -> Call:
         """Give a try the silence after which it is given up, if another may follow it."""
         silence = call.intent.attempt_timeout
-        if silence is None and call.intent.repeatable and counted < self._policy.attempts:
+        another = counted < self._policy.attempts and may_follow(call, Delivery.UNKNOWN)
+        if silence is None and another:
             left = call.arrived + self._window - self._clock.now()
             silence = self._attempt_timeout if self._attempt_timeout < left else None
         if silence == call.silence and attempt == call.attempt:
@@ -148,11 +149,15 @@ class Retry:
         return replace(call, silence=silence, attempt=attempt)
 
     async def _bridges(self, call: Call, outcome: Reply | ProxyError) -> bool:
-        if not isinstance(outcome, UpstreamUnreachableError) or not outcome.refused:
-            return False
-        if self._clock.now() >= call.arrived + self._window:
-            return False
-        return self._presence.refused() and await self._presence.returned()
+        over = call.arrived + self._window
+        return (
+            isinstance(outcome, UpstreamUnreachableError)
+            and outcome.refused
+            and self._clock.now() < over
+            and self._presence.refused()
+            and await self._presence.returned()
+            and self._clock.now() < over
+        )
 
     def _wait(self, call: Call, outcome: Reply | ProxyError, counted: int) -> float | None:
         """Return the seconds until the next try, or None when there is to be none."""

@@ -11,6 +11,7 @@ import os
 import threading
 import traceback
 from collections import deque
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -21,6 +22,8 @@ from mcp_proxy.core.clock import Emit
 
 # Lines that wait for a slow reader; about 3 MB at 300 bytes a line.
 _QUEUE_LIMIT = 10_000
+# How long a line may wait for company, in seconds.
+_GATHER = 0.02
 # A tool name or another text from outside is cut to this: one event stays one readable line (F41).
 _TEXT_LIMIT = 512
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -34,7 +37,7 @@ class QueueSink:
         self._limit = limit
         self._lines: deque[bytes] = deque()
         self._ready = threading.Event()
-        self._closing = False
+        self._closing = threading.Event()
         self.dropped = 0
         self._thread = threading.Thread(target=self._run, name="log writer", daemon=True)
         self._thread.start()
@@ -52,8 +55,10 @@ class QueueSink:
         """Do nothing: structlog's logger calls this after each line."""
 
     def _run(self) -> None:
-        while not self._closing or self._lines:
+        while not self._closing.is_set() or self._lines:
             self._ready.wait()
+            # Let more come: a wake-up and a write for each line cost more than the call it tells of.
+            self._closing.wait(_GATHER)
             self._ready.clear()
             batch = [self._lines.popleft() for _ in range(len(self._lines))]
             try:
@@ -67,34 +72,34 @@ class QueueSink:
 
     def close(self, timeout: float = 1.0) -> None:
         """Write what is queued, for at most `timeout` seconds."""
-        self._closing = True
+        self._closing.set()
         self._ready.set()
         self._thread.join(timeout)
 
 
-def rendered(_logger: object, _name: str, event: EventDict) -> bytes:
-    """Render an event as one line, what people look for first; it must never break a call."""
-    line = {**{name: event.pop(name) for name in ("timestamp", "level", "event")}, **event}
+def rendered(_logger: object, level: str, event: EventDict) -> bytes:
+    """Render an event as one line, what people look for first; it must never break a call.
+
+    One processor and not a chain of small ones: this runs for every call, and each link of the
+    chain costs as much as the rendering itself.
+    """
+    mistake = event.pop("exception", None)
+    line = {"timestamp": _timestamp(), "level": level, "event": event.pop("event"), **event}
+    for name, value in event.items():
+        if type(value) is str and len(value) > _TEXT_LIMIT:
+            line[name] = value[:_TEXT_LIMIT] + "…"
+    if isinstance(mistake, BaseException):
+        # where it happened, not its message: that could hold arguments or secrets
+        line["exception"] = type(mistake).__name__
+        line["traceback"] = "".join(traceback.format_tb(mistake.__traceback__))[-2000:]
     try:
         return orjson.dumps(line, default=repr, option=orjson.OPT_NON_STR_KEYS)
     except (TypeError, ValueError):  # lone surrogates of a header, integers beyond 64 bit
         return json.dumps(line, default=repr, ensure_ascii=True).encode("ascii")
 
 
-def _shortened(_logger: object, _name: str, event: EventDict) -> EventDict:
-    for name, value in event.items():
-        if type(value) is str and len(value) > _TEXT_LIMIT:
-            event[name] = value[:_TEXT_LIMIT] + "…"
-    return event
-
-
-def _told_apart(_logger: object, _name: str, event: EventDict) -> EventDict:
-    """Replace an exception by where it happened: its message could hold arguments or secrets."""
-    mistake = event.pop("exception", None)
-    if isinstance(mistake, BaseException):
-        event["exception"] = type(mistake).__name__
-        event["traceback"] = "".join(traceback.format_tb(mistake.__traceback__))[-2000:]
-    return event
+def _timestamp() -> str:
+    return datetime.now(UTC).isoformat()  # noqa: TID251 - for people; nothing is decided by it
 
 
 class Log:
@@ -104,22 +109,14 @@ class Log:
         self._sink = QueueSink(descriptor)
         logger = structlog.wrap_logger(
             structlog.BytesLogger(self._sink),  # type: ignore[arg-type]
-            processors=[
-                structlog.contextvars.merge_contextvars,
-                structlog.processors.add_log_level,
-                _told_apart,
-                _shortened,
-                structlog.processors.TimeStamper(fmt="iso", utc=True),
-                rendered,
-            ],
+            processors=[rendered],
             wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         ).bind()
         self._say = {name: getattr(logger, name) for name in _LEVELS}
 
     def __call__(self, event: str, level: str = "info", **fields: Any) -> None:
-        """Write one event, if its level is not below ours; None fields are left out."""
-        known = {name: value for name, value in fields.items() if value is not None}
-        self._say[level](event, **known)
+        """Write one event, if its level is not below ours."""
+        self._say[level](event, **fields)
 
     @property
     def dropped(self) -> int:

@@ -100,16 +100,20 @@ class MemoryShelf:
         self._max_bytes = max_bytes
         self._max_entries = max_entries
         self._now = now
-        self._token = token_hex(8)
+        self._edition = Edition(token_hex(8))
         self._scopes: dict[str, str] = {}
         self._quiet_until = 0.0
 
     async def edition(self, scopes: tuple[str, ...]) -> Edition:
         """Return the edition of these scopes."""
-        token = self._token
-        if self._scopes:
-            token += "".join(self._scopes.get(scope, "") for scope in scopes)
-        return Edition(token, storable=self._now() >= self._quiet_until)
+        if not self._scopes and not self._quiet_until:
+            return self._edition
+        token = self._edition.token
+        token += "".join(self._scopes.get(scope, "") for scope in scopes)
+        storable = self._now() >= self._quiet_until
+        if storable:
+            self._quiet_until = 0.0
+        return Edition(token, storable=storable)
 
     async def get(self, key: str) -> bytes | None:
         """Return what was put there, unless its time is over."""
@@ -131,7 +135,7 @@ class MemoryShelf:
         if scope and len(self._scopes) < _SCOPES_LIMIT:
             self._scopes[scope] = token_hex(4)
             return self._drop(scope)
-        self._token = token_hex(8)
+        self._edition = Edition(token_hex(8))
         self._scopes.clear()
         dropped = len(self._memory)
         if dropped:

@@ -62,11 +62,12 @@ class Monitor:
 
     async def look(self) -> Probe:
         """Probe once."""
+        asked = self._clock.now()
         found = self.last = await self._probe()
         self.probed = self._clock.now()
         self.failures = 0 if found.alive else self.failures + 1
         if found.connected:
-            self._presence.answered()
+            self._presence.answered(asked)
         elif self._presence.state in {State.UNKNOWN, State.PRESENT} and (
             # a refusal may be a restart: the bridge finds out, and says so when it is none
             not self._presence.refused()

@@ -49,12 +49,16 @@ class Presence:
             if self._grace <= 0:
                 return False
             self._change(State.RESTARTING)
-            self._bridge = self._spawn(self._wait_for_return(), "bridge a restart")
+            self._bridge = self._spawn(self._wait_for_return(self.since), "bridge a restart")
         return self.state is State.RESTARTING
 
-    def answered(self) -> None:
-        """Take note that a connection was made."""
-        if self.state is not State.PRESENT:
+    def answered(self, asked: float) -> None:
+        """Take note that a request of that time found a connection.
+
+        What was under way when the server went away says nothing of its return: a server that
+        shuts down in good order answers its last calls after it has stopped to listen.
+        """
+        if self.state is not State.PRESENT and asked >= self.since:
             self._change(State.PRESENT)
 
     def gone(self) -> None:
@@ -64,19 +68,18 @@ class Presence:
 
     async def returned(self) -> bool:
         """Wait until a restarting server accepts connections; False when it is lost."""
-        if self.state is State.RESTARTING and self._bridge is not None:
-            await asyncio.shield(asyncio.ensure_future(self._bridge))  # noqa: TID251 - a task already
+        while self.state is State.RESTARTING and self._bridge is not None:
+            await asyncio.shield(self._bridge)
         return self.state is State.PRESENT
 
-    async def _wait_for_return(self) -> None:
-        over = self._clock.now() + self._grace
-        while self.state is State.RESTARTING:
-            if self._clock.now() >= over:
+    async def _wait_for_return(self, since: float) -> None:
+        while self.state is State.RESTARTING and self.since == since:
+            if self._clock.now() >= since + self._grace:
                 self._change(State.LOST)
                 return
             await self._clock.sleep(_BRIDGE_STEP)
             if await self._connects():
-                self.answered()
+                self.answered(self._clock.now())
 
     def _change(self, after: State) -> None:
         before, self.state = self.state, after

@@ -1,0 +1,71 @@
+"""What the sidecar is measured against: the least that aiohttp can do for the same request."""
+
+import asyncio
+import sys
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+ANSWER = (
+    b'{"success":true,"data":"[{\\"id\\": 1, \\"name\\": \\"Acme Corporation\\"}]","error":null,'
+    b'"timestamp":"2026-01-01T00:00:00+00:00"}'
+)
+HEADERS = {"Content-Type": "application/json"}
+SESSION = web.AppKey("session", aiohttp.ClientSession)
+
+
+async def fixed(request: web.Request) -> web.Response:
+    """Read the request, give the same answer each time: the floor of a cached call."""
+    await request.read()
+    return web.Response(body=ANSWER, headers=HEADERS)
+
+
+def passing(upstream: str):
+    """Pass every request on and its answer back: the floor of an uncached call."""
+
+    async def pass_on(request: web.Request) -> web.Response:
+        session = request.app[SESSION]
+        data = await request.read()
+        headers = request.headers.copy()
+        headers.pop("Host", None)
+        async with session.request(
+            request.method,
+            URL(upstream + request.raw_path, encoded=True),
+            data=data,
+            headers=headers,
+            allow_redirects=False,
+        ) as response:
+            body = await response.read()
+            kept = response.headers.copy()
+            for name in ("Transfer-Encoding", "Connection", "Keep-Alive"):
+                kept.pop(name, None)
+            return web.Response(status=response.status, headers=kept, body=body)
+
+    return pass_on
+
+
+async def serve(kind: str, port: int, upstream: str) -> None:
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", fixed if kind == "fixed" else passing(upstream))
+    runner = web.AppRunner(app, access_log=None, auto_decompress=False)
+    await runner.setup()
+    if kind != "fixed":
+        app[SESSION] = aiohttp.ClientSession(
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            connector=aiohttp.TCPConnector(limit=1024),
+        )
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    print("listening", flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    work = serve(sys.argv[1], int(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else "")
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(work)
+    else:
+        uvloop.run(work)

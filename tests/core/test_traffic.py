@@ -1,0 +1,281 @@
+"""The kinds of traffic on one port: which message, which stack."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from multidict import CIMultiDict
+
+from mcp_proxy.core.call import Headers, Pieces, Stream, Whole
+from mcp_proxy.core.intent import OPAQUE, Decisions, Intent, Keep, Policy, Stack
+from mcp_proxy.core.message import NOTHING, Dialect, Message
+from mcp_proxy.core.rules import Annotations, Rule, Rules
+from mcp_proxy.core.traffic import Paths, Traffic
+from tests.fakes import rest_tool, rpc, tool
+
+POLICY = Policy(rules=Rules([Rule("jira/look", read_only=True), Rule("look", read_only=True)]))
+JSON = [("Content-Type", "application/json")]
+LIST = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "look"}}
+REST = {"service": "jira", "tool_name": "look", "params": {}}
+STATELESS = ("MCP-Protocol-Version", "2026-07-28")
+
+
+def nothing_said(headers: Headers, name: str) -> None:
+    return None
+
+
+def traffic(
+    annotated: Callable[[Headers, str], Annotations | None] = nothing_said, **paths: Any
+) -> Traffic:
+    return Traffic(Paths(**paths), Decisions(POLICY), annotated)
+
+
+def posted(
+    path: str, body: object, *headers: tuple[str, str], to: Traffic | None = None
+) -> tuple[Message, Intent]:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return (to or traffic()).understood("POST", path, CIMultiDict([*JSON, *headers]), Whole(data))
+
+
+def asked(method: str, path: str, to: Traffic | None = None) -> tuple[Message, Intent]:
+    return (to or traffic()).understood(method, path, CIMultiDict(), Whole(b""))
+
+
+def a_stream() -> Stream:
+    async def pieces() -> Pieces:
+        yield json.dumps(LIST).encode()
+
+    return Stream(pieces())
+
+
+@pytest.mark.parametrize("path", ["/mcp", "/mcp/"])
+@pytest.mark.parametrize("configured", ["/mcp", "/mcp/"])
+def test_a_post_to_the_mcp_path_is_read_as_json_rpc(path: str, configured: str) -> None:
+    """DESIGN section 2: the MCP path, also with a slash at its end."""
+    message, intent = posted(path, LIST, to=traffic(mcp=configured))
+    assert message == rpc()
+    assert (intent.stack, intent.keep) == (Stack.FULL, Keep(300.0, obeys_hint=True))
+
+
+def test_a_post_to_a_tool_route_is_read_as_a_rest_tool_call() -> None:
+    """DESIGN section 2: `POST /api/call-tool` by default."""
+    message, intent = posted("/api/call-tool", REST)
+    assert message == rest_tool()
+    assert (intent.stack, intent.keep) == (Stack.FULL, Keep(300.0))
+
+
+def test_each_dialect_has_its_own_path() -> None:
+    """A REST body at the MCP path, and the other way round, is not understood."""
+    assert posted("/mcp", REST) == (NOTHING, OPAQUE)
+    assert posted("/api/call-tool", LIST) == (Message(Dialect.REST), OPAQUE)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/api/chat", "/api/call-tool/", "/mcp/x", "/mcpx", "/%6dcp", "/MCP", "/api/call%2dtool"],
+)
+@pytest.mark.parametrize("body", [LIST, CALL, REST])
+def test_a_post_elsewhere_is_opaque_whatever_it_says(path: str, body: dict[str, Any]) -> None:
+    """DESIGN section 2, "anything else": forwarded untouched, never cached, never repeated."""
+    assert posted(path, body) == (NOTHING, OPAQUE)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "stack", "repeatable", "writes"),
+    [
+        ("GET", "/mcp", Stack.SHORT, False, False),
+        ("GET", "/mcp/", Stack.SHORT, False, False),
+        ("DELETE", "/mcp", Stack.SHORT, True, False),
+        ("OPTIONS", "/mcp", Stack.PLAIN, True, False),
+        ("HEAD", "/mcp", Stack.PLAIN, True, False),
+        ("PUT", "/mcp", Stack.PLAIN, False, True),
+        ("GET", "/sse", Stack.SHORT, False, False),
+        ("HEAD", "/sse", Stack.PLAIN, True, False),
+        ("GET", "/", Stack.PLAIN, True, False),
+        ("HEAD", "/page", Stack.PLAIN, True, False),
+        ("OPTIONS", "/api/chat", Stack.PLAIN, True, False),
+        ("GET", "/api/call-tool", Stack.PLAIN, True, False),
+        ("DELETE", "/api/thing", Stack.PLAIN, False, True),
+        ("PUT", "/api/thing", Stack.PLAIN, False, True),
+        ("PATCH", "/api/thing", Stack.PLAIN, False, True),
+        ("TRACE", "/", Stack.PLAIN, False, True),
+        ("get", "/", Stack.PLAIN, False, True),
+        ("PURGE", "/", Stack.PLAIN, False, True),
+    ],
+)
+def test_what_is_no_post_is_taken_by_its_method(
+    method: str, path: str, stack: Stack, repeatable: bool, writes: bool
+) -> None:
+    """DESIGN section 2; section 4, Invalidation: an unsafe method outside MCP may write."""
+    message, intent = asked(method, path)
+    assert message == NOTHING
+    assert (intent.stack, intent.repeatable, intent.writes) == (stack, repeatable, writes)
+    assert intent.keep is None
+
+
+@pytest.mark.parametrize("path", ["/messages", "/messages/", "/messages/abc"])
+@pytest.mark.parametrize("configured", ["/messages", "/messages/"])
+@pytest.mark.parametrize(
+    ("body", "writes"),
+    [(LIST, False), (CALL, False), ({**CALL, "params": {"name": "save"}}, True), (b"?", True)],
+)
+def test_a_legacy_post_takes_the_short_stack_and_is_sent_once(
+    path: str, configured: str, body: object, writes: bool
+) -> None:
+    """DESIGN section 2: HTTP+SSE; protocol section 5: POSTs there are F0."""
+    message, intent = posted(path, body, to=traffic(messages=configured))
+    assert message == NOTHING
+    assert intent == Intent(Stack.SHORT, writes=writes)
+
+
+@pytest.mark.parametrize("path", ["/messagesx", "/message", "/x/messages"])
+def test_a_path_that_only_resembles_the_legacy_one_is_not_it(path: str) -> None:
+    assert posted(path, LIST) == (NOTHING, OPAQUE)
+
+
+@pytest.mark.parametrize(
+    "path", ["/mcp", "/mcp/", "/messages/", "/api/call-tool", "/", "/api/chat"]
+)
+def test_a_body_is_wanted_exactly_where_it_decides(path: str) -> None:
+    """DESIGN section 2: elsewhere it is streamed."""
+    own = traffic()
+    assert own.wants_body("POST", path) == (path not in {"/", "/api/chat"})
+    assert not own.wants_body("GET", path)
+    assert not own.wants_body("DELETE", path)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "dialect"),
+    [
+        ("POST", "/api/call-tool", Dialect.REST),
+        ("GET", "/api/call-tool", Dialect.HTTP),
+        ("POST", "/mcp", Dialect.HTTP),
+        ("POST", "/", Dialect.HTTP),
+    ],
+)
+def test_a_refusal_speaks_the_dialect_of_its_path(method: str, path: str, dialect: Dialect) -> None:
+    """DESIGN section 5: before an id is known, only the REST route has a shape of its own."""
+    assert traffic().dialect(method, path) is dialect
+
+
+MIMICRY = {
+    "Method": (b'{"jsonrpc":"2.0","id":1,"method":"tools/list","Method":"tools/call"}', "/mcp"),
+    "long s": (
+        '{"service":"jira","tool_name":"look","\u017fervice":"x"}'.encode(),
+        "/api/call-tool",
+    ),
+    "Kelvin": (
+        '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"look","ta\u017f\u212a":{}}}'.encode(),
+        "/mcp",
+    ),
+    "Name": (
+        b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"look","NAME":"save"}}',
+        "/mcp",
+    ),
+    "doubled": (b'{"service":"jira","tool_name":"look","tool_name":"save"}', "/api/call-tool"),
+    "NUL": (b'{"service":"jira","tool_name":"look","params":{"a":"\\u0000"}}', "/api/call-tool"),
+    "BOM": (b"\xef\xbb\xbf" + json.dumps(LIST).encode(), "/mcp"),
+    "UTF-16": (json.dumps(LIST).encode("utf-16"), "/mcp"),
+    "exponent": (
+        b'{"service":"jira","tool_name":"look","params":{"n":1e9999999999999999999}}',
+        "/api/call-tool",
+    ),
+    "depth": (
+        b'{"jsonrpc":"2.0","id":1,"method":"tools/list","params":' + b'{"a":' * 10_000,
+        "/mcp",
+    ),
+    "batch": (b"[" + json.dumps(LIST).encode() + b"]", "/mcp"),
+    "response": (b'{"jsonrpc":"2.0","id":1,"result":{}}', "/mcp"),
+}
+
+
+@pytest.mark.parametrize(("body", "path"), MIMICRY.values(), ids=MIMICRY)
+def test_a_body_with_two_readings_is_opaque(body: bytes, path: str) -> None:
+    """F16, F17, F18: original bytes forwarded as a write, uncacheable."""
+    message, intent = posted(path, body)
+    assert intent == OPAQUE
+    assert message == Message(Dialect.REST if path == "/api/call-tool" else Dialect.HTTP)
+
+
+def test_a_charset_that_hides_another_call_makes_a_body_opaque() -> None:
+    """F16: read as UTF-8 it is a list; read as UTF-7, which Node's iconv-lite knows, a write."""
+    hidden = 'x"},"method":"tools/call","y":{"z":"'.replace('"', "+ACI-")
+    body = json.dumps({**LIST, "params": {"cursor": hidden}}).encode()
+    assert json.loads(body.decode("utf-8"))["method"] == "tools/list"
+    assert json.loads(body.decode("utf-7"))["method"] == "tools/call"
+    own = CIMultiDict({"Content-Type": "application/json; charset=utf-7"})
+    assert traffic().understood("POST", "/mcp", own, Whole(body)) == (NOTHING, OPAQUE)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "identity", ""])
+@pytest.mark.parametrize("path", ["/mcp", "/api/call-tool"])
+def test_an_encoded_body_is_opaque(coding: str, path: str) -> None:
+    """DESIGN section 4: opaque is what we cannot read; F44: nothing is decompressed in the path."""
+    body = LIST if path == "/mcp" else REST
+    assert posted(path, body, ("Content-Encoding", coding))[1] == OPAQUE
+
+
+@pytest.mark.parametrize("path", ["/mcp", "/api/call-tool"])
+def test_a_body_too_large_to_be_held_is_opaque(path: str) -> None:
+    """DESIGN section 7: MCP_BUFFER_LIMIT; larger bodies are opaque and streamed."""
+    message, intent = traffic().understood("POST", path, CIMultiDict(JSON), a_stream())
+    assert intent == OPAQUE
+    assert message.method == message.tool == ""
+
+
+@pytest.mark.parametrize("header", [("Mcp-Method", "tools/list"), ("Mcp-Name", "save"), STATELESS])
+def test_a_routing_header_that_differs_makes_a_call_opaque(header: tuple[str, str]) -> None:
+    """F19: decide on the body, and only once the headers agree; doubled ones never do."""
+    assert posted("/mcp", CALL, STATELESS) == (
+        posted("/mcp", CALL, STATELESS)[0],
+        posted("/mcp", CALL)[1],
+    )
+    assert posted("/mcp", CALL, STATELESS, header) == (NOTHING, OPAQUE)
+
+
+def test_annotations_are_asked_for_as_the_caller_who_calls_the_tool() -> None:
+    """Protocol section 4: learned from the server's own list, per identity."""
+    questions: list[tuple[str | None, str]] = []
+
+    def annotated(headers: Headers, name: str) -> Annotations:
+        questions.append((headers.get("Authorization"), name))
+        return Annotations(read_only=True)
+
+    own = traffic(annotated)
+    body = {**CALL, "params": {"name": "peek"}}
+    message, intent = posted("/mcp", body, ("Authorization", "Bearer a"), to=own)
+    assert message == tool("peek")
+    assert intent.keep == Keep(10.0)
+    assert questions == [("Bearer a", "peek")]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/mcp", LIST),
+        ("/mcp", {**CALL, "params": {}}),
+        ("/messages/", {**CALL, "params": {"name": "peek"}}),
+        ("/api/call-tool", {**REST, "tool_name": "peek"}),
+        ("/api/chat", CALL),
+    ],
+)
+def test_annotations_are_asked_for_nowhere_else(path: str, body: dict[str, Any]) -> None:
+    """DESIGN section 4: they name tools of the MCP endpoint, not of the services behind REST."""
+
+    def annotated(headers: Headers, name: str) -> Annotations:
+        raise AssertionError(name)
+
+    posted(path, body, to=traffic(annotated))
+
+
+def test_paths_are_those_of_the_settings() -> None:
+    """DESIGN section 2: MCP_PATH, MCP_SSE_PATH, MCP_MESSAGES_PATH, tool routes."""
+    own = traffic(mcp="/", sse="/events", messages="/in", tool_routes=("/call", "/run"))
+    assert posted("/", LIST, to=own)[0] == rpc()
+    assert asked("GET", "/events", own)[1].stack is Stack.SHORT
+    assert asked("GET", "/sse", own)[1].stack is Stack.PLAIN
+    assert posted("/in/1", LIST, to=own)[1].stack is Stack.SHORT
+    assert posted("/run", REST, to=own)[0] == posted("/call", REST, to=own)[0] == rest_tool()
+    assert posted("/api/call-tool", REST, to=own) == (NOTHING, OPAQUE)
