@@ -19,21 +19,20 @@ async def read_body(
     length = request.content_length
     if max_bytes and length is not None and length > max_bytes:
         raise too_large(max_bytes)
+    refusable = 0 < max_bytes <= buffer_limit
+    small = length <= buffer_limit if length is not None else wanted or refusable
+    if not small:
+        return _rest(request, [], 0, max_bytes)
     pieces: list[bytes] = []
     size = 0
-    refusable = 0 < max_bytes <= buffer_limit
-    if length is None and not wanted and not refusable:
-        return _rest(request, pieces, size, max_bytes)
-    if length is None or length <= buffer_limit:
-        while piece := await request.content.readany():
-            pieces.append(piece)
-            size += len(piece)
-            if max_bytes and size > max_bytes:
-                raise too_large(max_bytes)
-            if size > buffer_limit:
-                return _rest(request, pieces, size, max_bytes)
-        return Whole(b"".join(pieces))
-    return _rest(request, pieces, size, max_bytes)
+    while size != length and (piece := await request.content.readany()):
+        pieces.append(piece)
+        size += len(piece)
+        if max_bytes and size > max_bytes:
+            raise too_large(max_bytes)
+        if size > buffer_limit:
+            return _rest(request, pieces, size, max_bytes)
+    return Whole(b"".join(pieces))
 
 
 def _rest(request: web.Request, begun: list[bytes], size: int, max_bytes: int) -> Stream:

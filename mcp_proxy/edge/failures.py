@@ -1,5 +1,7 @@
 """Foreign errors become ours at the seam where they arise."""
 
+import asyncio
+
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
@@ -30,16 +32,36 @@ def end_with_connection(response: aiohttp.ClientResponse) -> None:
     nobody (its C parser has let go of the body by then): the reader would wait for ever.
     """
     content, connection = response.content, response.connection
-    closed = connection.protocol.closed if connection and connection.protocol else None
-    if closed is None or content.is_eof():
-        return
+    protocol = connection.protocol if connection is not None else None
+    closed = protocol.closed if protocol is not None else None
+    if closed is None:
+        return  # all of it is in
 
     def end(_: object) -> None:
         if not content.is_eof() and content.exception() is None:
             content.set_exception(aiohttp.ClientPayloadError("the body is no HTTP"))
 
+    def forget() -> None:
+        closed.remove_done_callback(end)
+
+    closed.remove_done_callback(_heard)  # once for a connection that many requests use
+    closed.add_done_callback(_heard)
     closed.add_done_callback(end)
-    content.on_eof(lambda: closed.remove_done_callback(end))
+    content.on_eof(forget)
+
+
+def _heard(closed: "asyncio.Future[None]") -> None:
+    """Take the exception, or asyncio reports that nobody did."""
+    if not closed.cancelled():
+        closed.exception()
+
+
+def looks_like_a_restart(failure: BaseException) -> bool:
+    """Tell whether nobody is there just now: refused, or a container's name that is gone."""
+    cause = getattr(failure, "os_error", None)
+    return isinstance(failure, aiohttp.ClientConnectorDNSError) or isinstance(
+        cause, ConnectionRefusedError
+    )
 
 
 def failed(failure: BaseException, *, unsent: bool = False) -> ProxyError:
@@ -47,8 +69,7 @@ def failed(failure: BaseException, *, unsent: bool = False) -> ProxyError:
     for kind, text in _UNREACHABLE:
         if isinstance(failure, kind):
             error = UpstreamUnreachableError(text)
-            cause = getattr(failure, "os_error", None)
-            error.refused = isinstance(cause, ConnectionRefusedError)
+            error.refused = looks_like_a_restart(failure)
             return error
     delivered = Delivery.NO if unsent else Delivery.UNKNOWN
     if isinstance(failure, TimeoutError):

@@ -12,7 +12,9 @@ _IDLE = 4.0
 # Headers up to 64 KiB pass (DESIGN section 7): bearer tokens grow long.
 FIELD_LIMIT = 65_536
 _READ_BUFFER = 65_536  # the default may hold 512 KiB per slow reader
-_DNS_SECONDS = 10
+# A server that returns at another address (a new container) is found within a second; the health
+# monitor resolves anew, and must not see what calls do not.
+_DNS_SECONDS = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,10 @@ class Presence(Protocol):
         """Take note of a refused connection; True while a restart is being bridged."""
         ...
 
+    def gone(self) -> None:
+        """Take note that the server is away: its circuit has opened."""
+        ...
+
     def answered(self, asked: float) -> None:
         """Take note that a request of that time (Clock.now) found a connection."""
         ...
@@ -91,8 +95,7 @@ class Breaker:
         try:
             reply = await forward(call)
         except UpstreamUnreachableError as error:
-            if not (error.refused and self._presence.refused()):
-                self._target.record(to_target, failed=True)
+            self._unreached(to_target, error)
             raise
         except (UpstreamTimeoutError, UpstreamBrokenError) as error:
             failed = True if error.delivered is Delivery.UNKNOWN else None
@@ -110,6 +113,13 @@ class Breaker:
         finally:
             if failed is not None and tool and to_tool:
                 tool.record(to_tool, failed=failed)
+
+    def _unreached(self, ticket: Ticket, error: UpstreamUnreachableError) -> None:
+        if error.refused and self._presence.refused():
+            return  # a restart is being bridged
+        self._target.record(ticket, failed=True)
+        if self._target.state == "open":
+            self._presence.gone()  # so that its return is noticed, and closes the circuit
 
     def _reached(self, ticket: Ticket, began: float) -> None:
         self._target.record(ticket, failed=False)

@@ -2,6 +2,7 @@
 
 from asyncio import CancelledError, shield
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from mcp_proxy.core.call import Call, Delivery, Pieces, Reply, Stream
 from mcp_proxy.core.clock import Running, Spawn
@@ -9,6 +10,13 @@ from mcp_proxy.core.errors import ProxyError
 from mcp_proxy.core.shelf import Shelf
 from mcp_proxy.core.verdict import Verdict
 from mcp_proxy.layers.chain import Forward
+
+
+@dataclass(slots=True)
+class _Watch:
+    stream: Stream
+    unknown: bool  # the fate of the call, should the stream end without a verdict
+    dropped: bool = False
 
 
 class Invalidate:
@@ -37,42 +45,35 @@ class Invalidate:
         unknown = reply.verdict is Verdict.UPSTREAM_FAILED or reply.status == 202
         body = reply.body
         if isinstance(body, Stream) and body.verdict is None:
-            self._watch(body, unknown=unknown)
+            watch = _Watch(body, unknown)
+            body.wrap(lambda pieces: self._watched(watch, pieces))
+            body.on_end(lambda: self._ended(watch))
         else:
             await self._drop(unknown=unknown)
         return reply
 
-    def _watch(self, stream: Stream, *, unknown: bool) -> None:
-        """Invalidate once: before the piece with the answer goes on, or when the stream is over.
+    async def _watched(self, watch: _Watch, pieces: Pieces) -> Pieces:
+        """Invalidate before the piece with the answer goes on, or the end, or the error."""
+        async with aclosing(pieces):
+            try:
+                async for piece in pieces:
+                    if watch.stream.verdict is not None:
+                        await self._drop_once(watch, unknown=False)
+                    yield piece
+            except ProxyError:
+                await self._drop_once(watch, unknown=True)
+                raise
+        # a stream without a verdict of its own (a page, a download) ends with its last byte
+        await self._drop_once(watch, unknown=watch.unknown)
 
-        A stream without a verdict of its own (a page, a download) ends with its last byte.
-        """
-        dropped = False
+    async def _drop_once(self, watch: _Watch, *, unknown: bool) -> None:
+        if not watch.dropped:
+            watch.dropped = True
+            await self._drop(unknown=unknown)
 
-        async def drop_once(*, unknown: bool) -> None:
-            nonlocal dropped
-            if not dropped:
-                dropped = True
-                await self._drop(unknown=unknown)
-
-        async def watched(pieces: Pieces) -> Pieces:
-            async with aclosing(pieces):
-                try:
-                    async for piece in pieces:
-                        if stream.verdict is not None:
-                            await drop_once(unknown=False)
-                        yield piece
-                except ProxyError:
-                    await drop_once(unknown=True)
-                    raise
-            await drop_once(unknown=unknown)
-
-        def ended() -> None:
-            if not dropped:
-                self._begin(unknown=True)
-
-        stream.wrap(watched)
-        stream.on_end(ended)
+    def _ended(self, watch: _Watch) -> None:
+        if not watch.dropped:
+            self._begin(unknown=True)
 
     async def _drop(self, *, unknown: bool) -> None:
         # In a task of its own: a caller who leaves meanwhile does not stop it half-way.

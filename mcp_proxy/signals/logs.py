@@ -93,9 +93,12 @@ def rendered(_logger: object, level: str, event: EventDict) -> bytes:
         line["exception"] = type(mistake).__name__
         line["traceback"] = "".join(traceback.format_tb(mistake.__traceback__))[-2000:]
     try:
-        return orjson.dumps(line, default=repr, option=orjson.OPT_NON_STR_KEYS)
+        text = orjson.dumps(line, default=repr, option=orjson.OPT_NON_STR_KEYS)
+        if text.isascii():  # U+2028 ends a line for some readers, U+009B moves a terminal (F41)
+            return text
     except (TypeError, ValueError):  # lone surrogates of a header, integers beyond 64 bit
-        return json.dumps(line, default=repr, ensure_ascii=True).encode("ascii")
+        pass
+    return json.dumps(line, default=repr, ensure_ascii=True).encode("ascii")
 
 
 def _timestamp() -> str:
@@ -142,11 +145,13 @@ class _IntoEvents(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         level = "error" if record.levelno >= logging.ERROR else "warning"
-        # The template without its arguments: those can be anybody's data.
+        # The template without its arguments: those can be anybody's data. Its first line only:
+        # asyncio adds what it knows of a task, the text of its exception too.
+        said = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
         self._emit(
             "library.logged",
             level,
             logger=record.name,
-            message=str(record.msg),
+            message=said.partition("\n")[0],
             exception=record.exc_info[1] if record.exc_info else None,
         )

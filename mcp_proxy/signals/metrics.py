@@ -3,6 +3,7 @@
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any
 
 from mcp_proxy.core.outcome import Outcome
@@ -38,6 +39,14 @@ class _Row:
             self.codes[outcome.code] += 1
         self.recent.append(outcome.seconds)
 
+    def merge(self, other: "_Row") -> None:
+        self.requests += other.requests
+        self.retries += other.retries
+        self.seconds += other.seconds
+        self.verdicts += other.verdicts
+        self.cache += other.cache
+        self.codes += other.codes
+
     def shown(self) -> dict[str, Any]:
         failed = sum(self.verdicts[verdict.value] for verdict in _FAILED)
         looked = self.cache["hit"] + self.cache["miss"] + self.cache["collapsed"]
@@ -62,11 +71,11 @@ class _Row:
 
 
 class Metrics:
-    """Count how calls ended, per tool and in all."""
+    """Count how calls ended, per tool; the total is added up when somebody asks."""
 
     def __init__(self) -> None:
-        self._all = _Row()
         self._rows: dict[tuple[str, str], _Row] = {}
+        self._recent: deque[float] = deque(maxlen=_SAMPLES)
         self.in_flight = 0
 
     def began(self) -> None:
@@ -76,25 +85,31 @@ class Metrics:
     def ended(self, outcome: Outcome) -> None:
         """Count how it ended."""
         self.in_flight -= 1
-        self._all.add(outcome)
-        key = (outcome.service, outcome.tool)
-        row = self._rows.get(key)
+        row = self._rows.get((outcome.service, outcome.tool))
         if row is None:
-            if len(self._rows) >= _TOOLS_LIMIT:
-                key = ("", OTHER)
+            full = len(self._rows) >= _TOOLS_LIMIT
+            key = ("", OTHER) if full else (outcome.service, outcome.tool)
             row = self._rows.setdefault(key, _Row())
         row.add(outcome)
+        self._recent.append(outcome.seconds)
+
+    def _total(self) -> _Row:
+        total = _Row(recent=self._recent)
+        for row in self._rows.values():
+            total.merge(row)
+        return total
 
     @property
     def hits_and_misses(self) -> tuple[int, int]:
         """Return how many answers came from the cache, and how many were looked for in vain."""
-        return self._all.cache["hit"], self._all.cache["miss"] + self._all.cache["collapsed"]
+        cache = self._total().cache
+        return cache["hit"], cache["miss"] + cache["collapsed"]
 
     def snapshot(self) -> dict[str, Any]:
         """Return all counts as JSON-able values."""
         return {
             "in_flight": self.in_flight,
-            "total": self._all.shown(),
+            "total": self._total().shown(),
             "tools": [
                 {"service": service, "tool": tool, **row.shown()}
                 for (service, tool), row in self._rows.items()
@@ -118,6 +133,6 @@ def percentiles(samples: Sequence[float] | deque[float]) -> dict[str, float]:
     if not ordered:
         return {"p50": 0.0, "p95": 0.0, "p99": 0.0}
     return {
-        f"p{share}": milliseconds(ordered[min(len(ordered) - 1, len(ordered) * share // 100)])
+        f"p{share}": milliseconds(ordered[ceil(len(ordered) * share / 100) - 1])
         for share in (50, 95, 99)
     }

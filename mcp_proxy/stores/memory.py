@@ -79,6 +79,13 @@ class BoundedMemory(SimpleMemoryCache):  # type: ignore[misc]
             self.drop(key)
         return True
 
+    def empty(self) -> int:
+        """Forget everything; return how many were forgotten."""
+        forgotten = len(self._kept)
+        self._kept.clear()
+        self.bytes = 0
+        return forgotten
+
     def drop(self, key: str) -> int:
         """Forget a key; return how many were forgotten."""
         entry = self._kept.pop(key, None)
@@ -137,11 +144,8 @@ class MemoryShelf:
             return self._drop(scope)
         self._edition = Edition(token_hex(8))
         self._scopes.clear()
-        dropped = len(self._memory)
-        if dropped:
-            # Their names are never asked for again; what they hold is wanted back now.
-            self._memory = BoundedMemory(self._max_entries, self._max_bytes, self._now)
-        return dropped
+        # Their names are never asked for again; what they hold is wanted back now.
+        return self._memory.empty()
 
     def _drop(self, scope: str) -> int:
         return sum(

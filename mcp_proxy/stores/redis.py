@@ -1,5 +1,6 @@
 """Answers in Redis or Valkey, shared by all sidecars of one upstream."""
 
+from asyncio import Lock
 from collections.abc import Awaitable, Callable
 from hashlib import blake2b
 from secrets import token_hex
@@ -44,25 +45,36 @@ class RedisShelf:
     When Redis may have missed an invalidation of ours, a new token is written before any read.
     """
 
-    def __init__(self, url: str, upstream: str, now: Callable[[], float], emit: Emit) -> None:
+    def __init__(
+        self,
+        url: str,
+        upstream: str,
+        now: Callable[[], float],
+        emit: Emit,
+        *,
+        timeout: float = TIMEOUT,
+    ) -> None:
         # Defaults of redis-py are wrong for a cache: 5 s, ten retries, and a pool that raises.
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=_CONNECTIONS,
-            timeout=TIMEOUT,
-            socket_timeout=TIMEOUT,
-            socket_connect_timeout=TIMEOUT,
+            timeout=timeout,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
             retry=Retry(NoBackoff(), 0),
         )
         self._redis = RedisCache(
-            serializer=_Raw(), timeout=TIMEOUT, connection_pool_class=lambda **_: pool
+            serializer=_Raw(), timeout=timeout, connection_pool_class=lambda **_: pool
         )
         self._prefix = f"{{mcp-sidecar:{blake2b(upstream.encode(), digest_size=8).hexdigest()}}}:"
         self._now = now
         self._emit = emit
         self._asked_again = 0.0  # when Redis may be asked again
         self._well = True
-        self._owed = True  # a new token must be written before the next read
+        # What Redis may have missed, counted: before the next read a new token must pay for it.
+        self._debts = 1
+        self._paid = 0
+        self._paying = Lock()
         self._owed_quarantine = 0.0
         self._failures = 0
 
@@ -73,7 +85,7 @@ class RedisShelf:
         except (RedisError, TimeoutError, OSError, ValueError) as trouble:
             self._failures += 1
             self._asked_again = self._now() + _PAUSE
-            self._owed = True
+            self._debts += 1
             self._note(well=False, reason=type(trouble).__name__)
             return otherwise
         self._note(well=True)
@@ -95,7 +107,7 @@ class RedisShelf:
         """Return the edition of these scopes as all sidecars see it; None while in trouble."""
         if self._now() < self._asked_again:
             return None
-        if self._owed and not await self._pay():
+        if self._paid < self._debts and not await self._pay():
             return None
         names = [self._generation(scope) for scope in ("", *scopes)]
         keys = [*names, f"{self._prefix}quarantine"]
@@ -104,24 +116,31 @@ class RedisShelf:
             return None
         *tokens, quarantined = found
         if tokens[0] is None:  # evicted or expired: never guess an old one
-            self._owed = True
+            self._debts += 1
             return await self.edition(scopes)
         text = "".join(token.decode("ascii", "replace") for token in tokens if token)
         return Edition(text, storable=quarantined is None)
 
     async def _pay(self) -> bool:
-        """Write the token that is owed since Redis may have missed one."""
-        quarantine = self._owed_quarantine
-        self._owed = False
-        paid = await self._ask(self._renew("", quarantine), otherwise=False)
-        if paid:
-            self._owed_quarantine = 0.0
-        return paid
+        """Write the token that is owed; all who would read meanwhile wait for the one who writes."""
+        async with self._paying:
+            debts, quarantine = self._debts, self._owed_quarantine
+            if self._paid == debts:
+                return True
+            if self._now() < self._asked_again:
+                return False
+            if not await self._ask(self._renew("", quarantine), otherwise=False):
+                return False
+            self._paid = debts
+            if self._debts == debts:
+                self._owed_quarantine = 0.0
+            return True
 
     async def _renew(self, scope: str, quarantine: float) -> bool:
-        await self._redis.set(self._generation(scope), token_hex(8).encode())
+        # The quarantine first: nobody may store under the new token who has not seen it.
         if quarantine:
-            await self._redis.set(f"{self._prefix}quarantine", b"1", ttl=quarantine)
+            await self._redis.set(f"{self._prefix}quarantine", b"1", ttl=float(quarantine))
+        await self._redis.set(self._generation(scope), token_hex(8).encode())
         return True
 
     def _generation(self, scope: str) -> str:
@@ -133,6 +152,8 @@ class RedisShelf:
 
     async def put(self, key: str, frame: bytes, seconds: float) -> None:
         """Keep a frame for `seconds`."""
+        if self._now() < self._asked_again:
+            return
         # a whole number would be sent as seconds, a fraction as milliseconds
         await self._ask(self._redis.set(self._prefix + key, frame, ttl=float(seconds)), None)
 
@@ -143,11 +164,13 @@ class RedisShelf:
     async def invalidate(self, scope: str = "", quarantine: float = 0.0) -> None:
         """Make the answers of a scope invalid for all sidecars."""
         done = False
-        if self._now() >= self._asked_again:
-            done = await self._ask(self._renew(scope, quarantine), otherwise=False)
-        if not done:
-            self._owed = True
-            self._owed_quarantine = max(self._owed_quarantine, quarantine)
+        try:
+            if self._now() >= self._asked_again:
+                done = await self._ask(self._renew(scope, quarantine), otherwise=False)
+        finally:  # also when the one who asked for it has left
+            if not done:
+                self._debts += 1
+                self._owed_quarantine = max(self._owed_quarantine, quarantine)
 
     def snapshot(self) -> dict[str, object]:
         """Return how the shelf is."""

@@ -1,0 +1,451 @@
+"""Stop asking what keeps failing: which outcome counts for which circuit."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+
+from mcp_proxy.core.call import Call, Delivery, Reply
+from mcp_proxy.core.errors import (
+    BadRequestError,
+    CircuitOpenError,
+    OverloadedError,
+    ProxyError,
+    UpstreamBrokenError,
+    UpstreamTimeoutError,
+    UpstreamUnreachableError,
+)
+from mcp_proxy.core.message import Message
+from mcp_proxy.core.verdict import Verdict
+from mcp_proxy.layers.breaker import Breaker
+from mcp_proxy.layers.circuit import Limits
+from tests.fakes import (
+    WRITE,
+    FakeClock,
+    Script,
+    Told,
+    call,
+    error_of,
+    reply,
+    rest_tool,
+    rpc,
+    settle,
+    spawn,
+    tool,
+    within,
+)
+
+TARGET = "target http://old"
+OK = reply()
+
+
+def unreachable(*, refused: bool = False) -> UpstreamUnreachableError:
+    error = UpstreamUnreachableError("Nobody there.")
+    error.refused = refused
+    return error
+
+
+def silent(delivered: Delivery = Delivery.UNKNOWN) -> ProxyError:
+    return error_of(UpstreamTimeoutError, delivered=delivered)
+
+
+def broken(delivered: Delivery = Delivery.UNKNOWN) -> ProxyError:
+    return error_of(UpstreamBrokenError, delivered=delivered)
+
+
+class Presence:
+    """Notes what it is told; `bridging` says whether a restart is being bridged."""
+
+    def __init__(self) -> None:
+        self.bridging = False
+        self.refusals = 0
+        self.losses = 0
+        self.answers: list[float] = []
+
+    def refused(self) -> bool:
+        self.refusals += 1
+        return self.bridging
+
+    def gone(self) -> None:
+        self.losses += 1
+
+    def answered(self, asked: float) -> None:
+        self.answers.append(asked)
+
+
+class Bench:
+    """A Breaker on a fake clock."""
+
+    def __init__(self, limits: Limits | None = None, deadline: float = 300.0) -> None:
+        self.clock = FakeClock()
+        self.told = Told()
+        self.presence = Presence()
+        self.breaker = Breaker(
+            "http://old",
+            limits or Limits(),
+            self.presence,
+            self.clock,
+            self.told,
+            rng=lambda: 0.5,
+            deadline=deadline,
+        )
+
+    def call(self, message: Message) -> Call:
+        return call(WRITE, message, arrived=self.clock.now())
+
+    async def ask(
+        self, outcome: Reply | BaseException | Callable[[Call], object], message: Message
+    ) -> Reply:
+        return await within(self.breaker(self.call(message), Script(outcome)))
+
+    async def fail(
+        self, outcome: Reply | ProxyError, message: Message | None = None, times: int = 5
+    ) -> None:
+        for _ in range(times):
+            with suppress(ProxyError):
+                await self.ask(outcome, message or tool())
+
+    async def refusal(self, message: Message | None = None) -> CircuitOpenError:
+        origin = Script(OK)
+        with pytest.raises(CircuitOpenError) as raised:
+            await within(self.breaker(self.call(message or tool()), origin))
+        assert origin.calls == [], "a refused call does not go out"
+        return raised.value
+
+    def states(self) -> dict[str, object]:
+        return {name: shown["state"] for name, shown in self.breaker.snapshot().items()}
+
+    async def half_open(self, message: Message | None = None) -> None:
+        """Open the tool's circuit and let its recovery time pass."""
+        await self.fail(silent(), message)
+        await self.clock.advance(60)
+
+
+# --- whom a failure counts for
+
+
+async def test_what_cannot_be_reached_counts_for_the_target_and_not_for_the_tool() -> None:
+    """DESIGN section 4: one per target for the connect phase only."""
+    bench = Bench()
+    await bench.fail(unreachable())
+    assert bench.states() == {TARGET: "open", "tool look": "closed"}
+    assert "target" in (await bench.refusal(rpc("tools/list"))).message
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [silent(), broken(), reply(500, verdict=Verdict.UPSTREAM_FAILED)],
+    ids=["silent", "broken", "500"],
+)
+async def test_a_dead_tool_does_not_trouble_its_neighbours(outcome: Reply | ProxyError) -> None:
+    """DESIGN section 4: other tools do not notice; F31."""
+    bench = Bench()
+    await bench.fail(outcome)
+    error = await bench.refusal()
+    assert (error.retry_after, error.circuit, error.delivered) == (60.0, "open", Delivery.NO)
+    assert await bench.ask(OK, tool("other")) is OK
+    assert await bench.ask(OK, rpc("tools/list")) is OK
+    assert bench.states()[TARGET] == "closed"
+
+
+async def test_a_tool_of_one_service_is_not_the_tool_of_another() -> None:
+    bench = Bench()
+    await bench.fail(silent(), rest_tool(service="jira"))
+    await bench.refusal(rest_tool(service="jira"))
+    await bench.ask(OK, rest_tool(service="salesforce"))
+    await bench.ask(OK, tool())
+    assert list(bench.states()) == [
+        TARGET, "tool jira/look", "tool salesforce/look", "tool look",
+    ]  # fmt: skip
+
+
+async def test_each_other_method_has_a_circuit_of_its_own() -> None:
+    bench = Bench()
+    await bench.fail(silent(), rpc("resources/read"))
+    await bench.refusal(rpc("resources/read"))
+    await bench.ask(OK, rpc("tools/list"))
+
+
+async def test_what_is_no_message_has_the_targets_circuit_only() -> None:
+    """A page or /api/chat: after it was sent, nothing is known to be dead."""
+    bench = Bench()
+    await bench.fail(silent(), Message(), times=20)
+    assert bench.states() == {TARGET: "closed"}
+    await bench.fail(unreachable(), Message())
+    await bench.refusal(Message())
+
+
+async def test_a_timeout_before_anything_was_delivered_is_no_fault_of_the_tool() -> None:
+    bench = Bench()
+    await bench.fail(broken(Delivery.NO), times=20)
+    assert bench.states() == {TARGET: "closed", "tool look": "closed"}
+
+
+async def test_connections_that_are_made_end_the_run_of_those_that_are_not() -> None:
+    bench = Bench()
+    await bench.fail(unreachable(), times=4)
+    await bench.fail(silent(), tool("other"), times=1)
+    await bench.fail(unreachable(), times=4)
+    assert bench.states()[TARGET] == "closed"
+
+
+# --- what is neutral
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        reply(verdict=Verdict.TOOL_FAILED),
+        reply(429, verdict=Verdict.BUSY),
+        reply(404, verdict=Verdict.CLIENT_FAULT),
+        error_of(OverloadedError),
+        error_of(BadRequestError),
+    ],
+    ids=["isError", "429", "404", "overloaded", "bad request"],
+)
+async def test_what_says_nothing_of_the_server_is_neutral(outcome: Reply | ProxyError) -> None:
+    """DESIGN section 4, Verdict; F7."""
+    bench = Bench()
+    await bench.fail(silent(), times=4)
+    await bench.fail(outcome, times=100)
+    assert bench.breaker.snapshot()["tool look"]["failures"] == 4
+    assert bench.states() == {TARGET: "closed", "tool look": "closed"}
+
+
+async def test_a_mistake_of_ours_is_neutral() -> None:
+    bench = Bench()
+    for _ in range(20):
+        with pytest.raises(ValueError, match="a bug"):
+            await bench.ask(ValueError("a bug"), tool())
+    assert bench.states() == {TARGET: "closed", "tool look": "closed"}
+
+
+async def test_a_thousand_departures_leave_it_closed() -> None:
+    """F33: eight departing clients opened a plain pybreaker."""
+    bench = Bench()
+    gate = asyncio.Event()
+
+    async def hang(_: Call) -> Reply:
+        await gate.wait()
+        return OK
+
+    tasks = [spawn(bench.ask(hang, tool()), "call") for _ in range(1000)]
+    await settle()
+    for task in tasks:
+        task.cancel()
+    await settle()
+    assert all(task.cancelled() for task in tasks)
+    assert bench.states() == {TARGET: "closed", "tool look": "closed"}
+    assert bench.breaker.snapshot()["tool look"]["failures"] == 0
+
+
+async def test_a_server_that_outlasts_the_deadline_has_failed() -> None:
+    """F2: counts for the tool's circuit, though all that happens here is a cancellation."""
+    bench = Bench(deadline=300.0)
+    for _ in range(5):
+        task = spawn(bench.ask(lambda _: asyncio.Event().wait(), tool()), "call")
+        await bench.clock.advance(300)
+        task.cancel()
+        await settle()
+    assert bench.states() == {TARGET: "closed", "tool look": "open"}
+
+
+# --- half-open
+
+
+async def test_one_of_five_hundred_that_wait_goes_through() -> None:
+    """F33."""
+    bench = Bench()
+    await bench.half_open()
+    gate, asked = asyncio.Event(), []
+
+    async def slow(call: Call) -> Reply:
+        asked.append(call)
+        await gate.wait()
+        return OK
+
+    tasks = [spawn(bench.ask(slow, tool()), "call") for _ in range(500)]
+    await settle()
+    assert len(asked) == 1
+    assert sum(task.done() and isinstance(task.exception(), CircuitOpenError) for task in tasks)
+    gate.set()
+    outcomes = await within(asyncio.gather(*tasks, return_exceptions=True))
+    assert [isinstance(outcome, CircuitOpenError) for outcome in outcomes].count(True) == 499
+    assert bench.states()["tool look"] == "closed"
+
+
+async def test_a_probe_whose_caller_leaves_frees_its_place() -> None:
+    bench = Bench()
+    await bench.half_open()
+    probe = spawn(bench.ask(lambda _: asyncio.Event().wait(), tool()), "probe")
+    await settle()
+    await bench.refusal()
+    probe.cancel()
+    await settle()
+    assert bench.states()["tool look"] == "half_open"
+    assert await bench.ask(OK, tool()) is OK
+
+
+@pytest.mark.parametrize("verdict", [Verdict.OK, Verdict.TOOL_FAILED, Verdict.CLIENT_FAULT])
+async def test_any_answer_to_a_probe_proves_life(verdict: Verdict) -> None:
+    """A tool that always answers `isError` would stay half-open for ever (libraries note 3)."""
+    bench = Bench()
+    await bench.half_open()
+    await bench.ask(reply(verdict=verdict), tool())
+    assert bench.states()["tool look"] == "closed"
+
+
+async def test_a_busy_answer_to_a_probe_says_nothing() -> None:
+    bench = Bench()
+    await bench.half_open()
+    await bench.ask(reply(503, verdict=Verdict.BUSY), tool())
+    assert bench.states()["tool look"] == "half_open"
+    await bench.ask(OK, tool())
+
+
+async def test_an_outcome_of_before_the_trip_changes_nothing() -> None:
+    """House style, section 7: outcomes of calls that left before the trip are not recorded."""
+    bench = Bench()
+    gate = asyncio.Event()
+
+    async def slow(_: Call) -> Reply:
+        await gate.wait()
+        return OK
+
+    late = spawn(bench.ask(slow, tool()), "late")
+    await settle()
+    await bench.half_open()
+    probe = spawn(bench.ask(lambda _: asyncio.Event().wait(), tool()), "probe")
+    await settle()
+    gate.set()
+    assert await within(late) is OK
+    assert bench.states()["tool look"] == "half_open"
+    await bench.refusal()
+    probe.cancel()
+    await settle()
+
+
+async def test_a_call_that_its_tool_refuses_gives_the_targets_probe_back() -> None:
+    bench = Bench(Limits(failures=1, recovery=60.0))
+    await bench.fail(silent(), times=1)
+    await bench.fail(unreachable(), tool("other"), times=1)
+    await bench.clock.advance(59)
+    bench.breaker._target.allow_probe()
+    assert "tool look" in (await bench.refusal()).message
+    assert await bench.ask(OK, tool("other")) is OK
+    assert bench.states()[TARGET] == "closed"
+
+
+# --- the server's presence
+
+
+async def test_a_refused_connection_is_no_failure_while_a_restart_is_bridged() -> None:
+    """DESIGN section 4: spending neither retry budget nor threshold."""
+    bench = Bench()
+    bench.presence.bridging = True
+    await bench.fail(unreachable(refused=True), times=50)
+    assert bench.presence.refusals == 50
+    assert bench.states()[TARGET] == "closed"
+    bench.presence.bridging = False
+    await bench.fail(unreachable(refused=True))
+    assert bench.states()[TARGET] == "open"
+
+
+async def test_a_host_that_is_not_there_is_no_restart() -> None:
+    """Its circuit opens as any other, and the monitor is told, so that its return is noticed."""
+    bench = Bench()
+    bench.presence.bridging = True
+    await bench.fail(unreachable(), times=4)
+    assert bench.presence.losses == 0
+    await bench.fail(unreachable(), times=1)
+    assert bench.presence.losses == 1
+    assert bench.presence.refusals == 0
+    assert bench.states()[TARGET] == "open"
+
+
+async def test_each_connection_that_was_made_is_told_with_the_time_of_its_try() -> None:
+    """An answer may come long after the server has gone away."""
+    bench = Bench()
+    gate = asyncio.Event()
+
+    async def slow(_: Call) -> Reply:
+        await gate.wait()
+        return OK
+
+    late = spawn(bench.ask(slow, tool()), "late")
+    await bench.clock.advance(7)
+    await bench.fail(silent(), times=1)
+    await bench.fail(broken(), times=1)
+    await bench.fail(unreachable(), times=1)
+    gate.set()
+    await within(late)
+    assert bench.presence.answers == [1007.0, 1007.0, 1000.0]
+
+
+async def test_a_lost_server_opens_the_targets_circuit_at_once() -> None:
+    """DESIGN section 4: then the target's circuit opens and the monitor probes every second."""
+    bench = Bench()
+    bench.breaker.lost()
+    assert (await bench.refusal()).retry_after == 60.0
+
+
+async def test_a_server_that_returns_is_asked_at_once_and_its_open_tools_may_prove_themselves() -> (
+    None
+):
+    bench = Bench()
+    await bench.fail(silent())
+    bench.breaker.lost()
+    bench.breaker.returned()
+    assert bench.states()[TARGET] == "closed"
+    gate, asked = asyncio.Event(), []
+
+    async def slow(call: Call) -> Reply:
+        asked.append(call)
+        await gate.wait()
+        return OK
+
+    probe = spawn(bench.ask(slow, tool()), "probe")
+    await settle()
+    await bench.refusal()
+    gate.set()
+    await within(probe)
+    assert await bench.ask(OK, tool()) is OK
+
+
+# --- what is shown
+
+
+async def test_an_open_circuit_is_an_error_event_and_a_closed_one_information() -> None:
+    """DESIGN section 6: `circuit.state_changed`; levels escalate."""
+    bench = Bench()
+    await bench.half_open()
+    await bench.ask(OK, tool())
+    change = {"circuit": "tool look"}
+    assert bench.told.events == [
+        ("circuit.state_changed", "error", {**change, "before": "closed", "after": "open"}),
+        ("circuit.state_changed", "info", {**change, "before": "open", "after": "half_open"}),
+        ("circuit.state_changed", "info", {**change, "before": "half_open", "after": "closed"}),
+    ]
+
+
+async def test_the_snapshot_shows_each_circuit() -> None:
+    bench = Bench()
+    await bench.fail(silent())
+    await bench.clock.advance(12.3456)
+    assert bench.breaker.snapshot() == {
+        TARGET: {"state": "closed", "failures": 0, "opened": 0, "retry_after_s": None},
+        "tool look": {"state": "open", "failures": 5, "opened": 1, "retry_after_s": 47.654},
+    }
+
+
+async def test_names_that_callers_invent_do_not_grow_it_for_ever() -> None:
+    """F46; the least recently used circuit is forgotten, the others keep their state."""
+    bench = Bench()
+    await bench.fail(silent(), tool("dead"))
+    for number in range(3000):
+        await bench.ask(OK, tool(f"tool-{number}"))
+        if number % 500 == 0:
+            await bench.refusal(tool("dead"))
+    assert len(bench.states()) == 1001
+    await bench.refusal(tool("dead"))

@@ -1,0 +1,432 @@
+"""Answer from what we know: who gets which stored answer, and what is never kept."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from mcp_proxy.core.call import CacheNote, Call, Reply, Stream, Whole
+from mcp_proxy.core.errors import UpstreamBrokenError
+from mcp_proxy.core.frame import Frame, pack
+from mcp_proxy.core.intent import Keep
+from mcp_proxy.core.keys import Keyring
+from mcp_proxy.core.message import Message
+from mcp_proxy.core.shelf import Edition
+from mcp_proxy.core.verdict import Verdict
+from mcp_proxy.layers.cache import Cache
+from mcp_proxy.stores.memory import MemoryShelf
+from tests.fakes import (
+    KEPT,
+    READ,
+    FakeClock,
+    Feed,
+    Script,
+    call,
+    error_of,
+    reply,
+    rest_tool,
+    rpc,
+    settle,
+    spawn,
+    streamed,
+    tool,
+    within,
+)
+
+MISS = CacheNote(forwarded="miss")
+
+
+def answer(request_id: str = "1", text: str = "x", **headers: str) -> Reply:
+    body = f'{{"jsonrpc":"2.0","id":{request_id},"result":{{"text":"{text}"}}}}'
+    return reply(body=body.encode(), **{"Content_Type": "application/json", **headers})
+
+
+def data(told: Reply) -> bytes:
+    assert isinstance(told.body, Whole)
+    return told.body.data
+
+
+class Shelf(MemoryShelf):
+    """A shelf whose trouble the test decides."""
+
+    known = True
+
+    async def edition(self, scopes: tuple[str, ...]) -> Edition:
+        found = await super().edition(scopes)
+        return found if self.known else None  # type: ignore[return-value]
+
+
+class Bench:
+    """A Cache on a memory shelf."""
+
+    def __init__(self, upstream: str = "old", shelf: Shelf | None = None) -> None:
+        self.clock = FakeClock()
+        self.shelf = shelf or Shelf(100, 1 << 20, self.clock.now)
+        self.cache = Cache(self.shelf, Keyring(upstream), self.clock, 1 << 20)
+
+    async def ask(self, origin: Script, message: Message | None = None, **headers: str) -> Reply:
+        spelled = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await within(self.cache(call(KEPT, message or tool(), headers=spelled), origin))
+
+    @property
+    def entries(self) -> object:
+        return self.shelf.snapshot()["entries"]
+
+
+# --- hits
+
+
+async def test_a_stored_answer_is_told_again_without_asking() -> None:
+    """RFC 9211: hit, with what is left of its freshness; RFC 9111: its age."""
+    bench, origin = Bench(), Script(answer())
+    first = await bench.ask(origin)
+    await bench.clock.advance(7.5)
+    second = await bench.ask(origin)
+    assert len(origin.calls) == 1
+    assert first.cache == CacheNote(forwarded="miss", stored=True, ttl=300.0)
+    assert second.cache == CacheNote(hit=True, ttl=292.5, age=7.5)
+    assert (second.status, data(second), second.attempts) == (200, data(first), 0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "spelled"), [(2, "2"), ("1", '"1"'), ('a"b', '"a\\"b"'), (0, "0"), (-5, "-5")]
+)
+async def test_a_hit_bears_the_callers_own_id_with_its_type(asked: Any, spelled: str) -> None:
+    """F15."""
+    bench, origin = Bench(), Script(answer())
+    await bench.ask(origin)
+    hit = await bench.ask(origin, tool(request_id=asked))
+    assert data(hit) == data(answer(spelled))
+
+
+async def test_what_speaks_of_one_exchange_is_not_told_again() -> None:
+    bench = Bench()
+    origin = Script(answer(Mcp_Session_Id="s", Age="9", X_Kept="yes", X_Request_Id="r"))
+    await bench.ask(origin)
+    hit = await bench.ask(origin)
+    assert dict(hit.headers) == {"Content-Type": "application/json", "X-Kept": "yes"}
+
+
+async def test_a_rest_answer_is_told_again_byte_for_byte() -> None:
+    bench = Bench()
+    origin = Script(reply(body=b' {"success": true, "data": 1e400} '))
+    for _ in range(2):
+        assert data(await bench.ask(origin, rest_tool())) == b' {"success": true, "data": 1e400} '
+    assert len(origin.calls) == 1
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+async def test_large_answers_are_told_again_as_small_ones_are(size: int) -> None:
+    bench, origin = Bench(), Script(answer(text="x" * size))
+    await bench.ask(origin)
+    assert data(await bench.ask(origin)) == data(answer(text="x" * size))
+    assert len(origin.calls) == 1
+
+
+async def test_an_answer_that_came_as_an_event_is_kept_as_json() -> None:
+    """DESIGN: MCP answers are never altered beyond the id; event ids belong to one stream."""
+    bench = Bench()
+    event = b"event: message\nid: 7\ndata: " + data(answer()) + b"\n\n"
+    origin = Script(reply(body=event, Content_Type="text/event-stream", Cache_Control="no-store"))
+    first = await bench.ask(origin, Accept="application/json, text/event-stream")
+    assert data(first) == event, "the first caller gets what the server said"
+    hit = await bench.ask(origin, Accept="application/json, text/event-stream")
+    assert (data(hit), dict(hit.headers)) == (data(answer()), {"Content-Type": "application/json"})
+    assert len(origin.calls) == 1
+
+
+async def test_who_reads_events_only_gets_an_event() -> None:
+    bench, origin = Bench(), Script(answer())
+    await bench.ask(origin, Accept="text/event-stream")
+    hit = await bench.ask(origin, tool(request_id=5), Accept="text/event-stream")
+    assert data(hit) == b"event: message\r\ndata: " + data(answer("5")) + b"\r\n\r\n"
+    assert hit.headers["Content-Type"] == "text/event-stream"
+
+
+# --- whose answer it is
+
+
+@pytest.mark.parametrize(
+    ("mine", "yours"),
+    [
+        ({"Authorization": "a"}, {"Authorization": "b"}),
+        ({"Authorization": "a"}, {}),
+        ({"Cookie": "a"}, {"Cookie": "b"}),
+        ({"Mcp_Session_Id": "a"}, {"Mcp_Session_Id": "b"}),
+        ({"X_Api_Key": "a"}, {"X_Api_Key": "b"}),
+        ({"X_Nobody_Knows": "a"}, {"X_Nobody_Knows": "b"}),
+        ({"Accept_Language": "de"}, {"Accept_Language": "en"}),
+        ({"MCP_Protocol_Version": "2025-11-25"}, {"MCP_Protocol_Version": "2025-06-18"}),
+    ],
+)
+async def test_an_answer_belongs_to_the_one_who_asked(
+    mine: dict[str, str], yours: dict[str, str]
+) -> None:
+    """DESIGN section 4, Key; F34: an unknown credential can never leak."""
+    bench, origin = Bench(), Script(answer(text="mine"), answer(text="yours"))
+    await bench.ask(origin, **mine)
+    assert data(await bench.ask(origin, **yours)) == data(answer(text="yours"))
+    assert data(await bench.ask(origin, **mine)) == data(answer(text="mine"))
+    assert len(origin.calls) == 2
+
+
+async def test_what_changes_no_answer_keeps_nobody_from_it() -> None:
+    bench, origin = Bench(), Script(answer())
+    await bench.ask(origin, User_Agent="a", Traceparent="1", X_Forwarded_For="::1")
+    hit = await bench.ask(origin, User_Agent="b", Traceparent="2", X_Forwarded_For="::2")
+    assert hit.cache is not None
+    assert hit.cache.hit
+
+
+async def test_other_questions_have_other_answers() -> None:
+    bench = Bench()
+    origin = Script(*(answer(text=str(number)) for number in range(9)))
+    questions = [
+        tool("look"), tool("look", arguments={"a": 1}), tool("look", arguments={"a": "1"}),
+        tool("find"), rpc("tools/list"), rpc("tools/list", cursor="2"), rpc("prompts/list"),
+    ]  # fmt: skip
+    told = [data(await bench.ask(origin, question)) for question in questions]
+    assert len(set(told)) == len(questions)
+    again = [data(await bench.ask(origin, question)) for question in questions]
+    assert (again, len(origin.calls)) == (told, len(questions))
+
+
+async def test_the_order_of_arguments_is_no_other_question() -> None:
+    bench, origin = Bench(), Script(answer())
+    await bench.ask(origin, tool(arguments={"a": 1, "b": 2}))
+    await bench.ask(origin, tool(arguments={"b": 2, "a": 1}))
+    assert len(origin.calls) == 1
+
+
+async def test_two_upstreams_on_one_shelf_share_nothing() -> None:
+    """DESIGN section 4: unrelated sidecars on one Redis never share."""
+    bench = Bench("one")
+    other = Bench("two", bench.shelf)
+    origin = Script(answer())
+    await bench.ask(origin)
+    await other.ask(origin)
+    assert len(origin.calls) == 2
+
+
+# --- what is kept
+
+
+async def test_what_may_not_be_kept_passes_by() -> None:
+    bench, origin = Bench(), Script(told := answer())
+    for _ in range(2):
+        assert await within(bench.cache(call(READ, tool()), origin)) is told
+    assert (len(origin.calls), bench.entries) == (2, 0)
+    assert [seen.key for seen in origin.calls] == [None, None]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        replace(answer(), verdict=Verdict.TOOL_FAILED),
+        replace(answer(), status=500, verdict=Verdict.UPSTREAM_FAILED),
+        replace(answer(), status=203),
+        answer(Set_Cookie="a=b"),
+        answer(Cache_Control="private"),
+        answer(Content_Encoding="gzip"),
+        answer("2"),
+        reply(body=b"not json"),
+        reply(body=b'{"jsonrpc":"2.0","id":1,"id":1,"result":{}}'),
+        reply(body=b'{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required"}}'),
+    ],
+    ids=[
+        "isError", "500", "203", "cookie", "private", "encoded", "other id", "no JSON",
+        "doubled key", "asks back",
+    ],
+)  # fmt: skip
+async def test_what_may_mislead_others_is_never_kept(told: Reply) -> None:
+    """DESIGN section 4, last row; F7, F34, F35: 0 cached errors."""
+    bench, origin = Bench(), Script(told)
+    for _ in range(2):
+        assert (await bench.ask(origin)).cache == MISS
+    assert (len(origin.calls), bench.entries) == (2, 0)
+
+
+async def test_a_stream_is_never_kept() -> None:
+    bench, feed = Bench(), Feed()
+    told = await bench.ask(Script(streamed(feed)))
+    assert isinstance(told.body, Stream)
+    assert (told.cache, bench.entries) == (MISS, 0)
+    await told.body.aclose()
+
+
+async def test_an_error_keeps_nothing() -> None:
+    bench = Bench()
+    with pytest.raises(UpstreamBrokenError):
+        await bench.ask(Script(error_of(UpstreamBrokenError)))
+    assert bench.entries == 0
+
+
+@pytest.mark.parametrize(
+    ("hint", "seconds"), [("5000", 5.0), ("0", 0.0), ("-1", 0.0), ("null", 0.0), ("1e99", 0.0)]
+)
+async def test_a_server_names_the_lifetime_of_its_lists(hint: str, seconds: float) -> None:
+    """DESIGN section 4: `ttlMs` where the answer has it; F49: odd ones count as 0."""
+    bench = Bench()
+    body = b'{"jsonrpc":"2.0","id":1,"result":{"tools":[],"ttlMs":%b}}' % hint.encode()
+    origin = Script(reply(body=body))
+    asked = call(replace(KEPT, keep=Keep(300.0, obeys_hint=True)), rpc())
+    told = await within(bench.cache(asked, origin))
+    assert told.cache == CacheNote(forwarded="miss", stored=seconds > 0, ttl=seconds or None)
+    await bench.clock.advance(5)
+    await within(bench.cache(asked, origin))
+    assert len(origin.calls) == 2
+
+
+async def test_an_answer_ends_with_its_lifetime() -> None:
+    bench, origin = Bench(), Script(answer(text="old"), answer(text="new"))
+    await bench.ask(origin)
+    await bench.clock.advance(299.9)
+    assert data(await bench.ask(origin)) == data(answer(text="old"))
+    await bench.clock.advance(0.1)
+    assert data(await bench.ask(origin)) == data(answer(text="new"))
+
+
+async def test_an_answer_that_a_store_keeps_too_long_is_judged_by_its_own_age() -> None:
+    """Freshness is judged from the frame; F49: clocks of several machines."""
+    bench, origin = Bench(), Script(answer(text="new"))
+    await bench.ask(Script(answer(text="old")))
+    [key] = bench.shelf._memory.keys()
+    stored = bench.clock.wall().timestamp()
+    old = Frame((), data(answer(text="old")), stored, 5.0, (22, 23))
+    await bench.shelf.put(key, pack(old), 1000.0)
+    await bench.clock.advance(4)
+    assert data(await bench.ask(origin)) == data(answer(text="old"))
+    await bench.clock.advance(1)
+    assert data(await bench.ask(origin)) == data(answer(text="new"))
+
+
+@pytest.mark.parametrize("garbage", [b"", b"mcs1", b"mcs0\0\0\0\2[]", b"\x80\x04pickle" * 2000])
+async def test_a_garbled_frame_is_a_miss_and_is_deleted(garbage: bytes) -> None:
+    """F24: bad value = miss + delete."""
+    bench = Bench()
+    await bench.ask(Script(answer()))
+    [key] = bench.shelf._memory.keys()
+    await bench.shelf.put(key, garbage, 100.0)
+    origin = Script(error_of(UpstreamBrokenError), answer(text="new"))
+    with pytest.raises(UpstreamBrokenError):
+        await bench.ask(origin)
+    assert bench.entries == 0
+    assert data(await bench.ask(origin)) == data(answer(text="new"))
+
+
+# --- what callers ask for
+
+
+@pytest.mark.parametrize("header", [{"Cache_Control": "no-cache"}, {"Pragma": "no-cache"}])
+async def test_a_caller_that_wants_a_fresh_answer_gets_one_and_renews_it(
+    header: dict[str, str],
+) -> None:
+    """RFC 9111 section 5.2.1.4."""
+    bench, origin = Bench(), Script(answer(text="old"), answer(text="new"))
+    await bench.ask(origin)
+    fresh = await bench.ask(origin, **header)
+    assert fresh.cache == CacheNote(forwarded="request", stored=True, ttl=300.0)
+    assert origin.calls[1].key is None, "it joins no flight of others"
+    assert data(await bench.ask(origin)) == data(answer(text="new"))
+
+
+async def test_a_caller_that_wants_nothing_kept_leaves_nothing() -> None:
+    """RFC 9111 section 5.2.1.5."""
+    bench, origin = Bench(), Script(answer(text="old"), answer(text="secret"))
+    await bench.ask(origin)
+    told = await bench.ask(origin, Cache_Control="no-store")
+    assert told.cache == CacheNote(forwarded="request")
+    assert data(await bench.ask(origin)) == data(answer(text="old"))
+
+
+async def test_a_miss_names_the_place_for_those_who_ask_the_same() -> None:
+    bench, origin = Bench(), Script(replace(answer(), verdict=Verdict.TOOL_FAILED))
+    for request_id in (1, "x"):
+        await bench.ask(origin, tool(request_id=request_id))
+    await bench.ask(origin, tool("other"))
+    first, second, other = (seen.key for seen in origin.calls)
+    assert first is not None
+    assert first == second != other
+
+
+async def test_a_follower_does_not_store_what_its_leader_stores() -> None:
+    bench = Bench()
+    shared = replace(answer(), cache=CacheNote(collapsed=True))
+    told = await bench.ask(Script(shared))
+    assert told.cache == CacheNote(forwarded="miss", collapsed=True)
+    assert bench.entries == 0
+
+
+async def test_arguments_that_are_too_deep_to_be_compared_pass_by() -> None:
+    """F17: depth bombs."""
+    deep: Any = 1
+    for _ in range(300):
+        deep = [deep]
+    bench, origin = Bench(), Script(told := answer())
+    for _ in range(2):
+        assert await bench.ask(origin, tool(arguments=deep)) is told
+    assert len(origin.calls) == 2
+
+
+# --- invalidation and trouble
+
+
+async def test_while_the_store_is_in_trouble_it_is_not_asked() -> None:
+    """DESIGN section 4: None means that an old answer could be read."""
+    bench, origin = Bench(), Script(told := answer())
+    await bench.ask(origin)
+    bench.shelf.known = False
+    assert await bench.ask(origin) is told
+    assert len(origin.calls) == 2
+
+
+async def test_a_fill_that_began_before_an_invalidation_is_thrown_away() -> None:
+    """F36."""
+    bench, gate = Bench(), asyncio.Event()
+
+    async def slow(_: Call) -> Reply:
+        await gate.wait()
+        return answer(text="old")
+
+    origin = Script(slow, answer(text="new"))
+    early = spawn(bench.ask(origin), "early")
+    await settle()
+    await bench.shelf.invalidate()
+    gate.set()
+    assert data(await within(early)) == data(answer(text="old"))
+    assert data(await bench.ask(origin)) == data(answer(text="new"))
+
+
+async def test_in_a_quarantine_answers_pass_and_are_not_kept() -> None:
+    bench, origin = Bench(), Script(answer())
+    await bench.shelf.invalidate(quarantine=30.0)
+    assert (await bench.ask(origin)).cache == MISS
+    await bench.clock.advance(30)
+    assert (await bench.ask(origin)).cache == CacheNote(forwarded="miss", stored=True, ttl=300.0)
+
+
+@pytest.mark.parametrize(
+    ("scope", "left"),
+    [
+        ("", set()),
+        ("service:jira", {"salesforce/look"}),
+        ("tool:look", {"jira/find"}),
+        ("jira/look", {"jira/find", "salesforce/look"}),
+        ("tool:nothing", {"jira/find", "jira/look", "salesforce/look"}),
+    ],
+)
+async def test_a_narrow_clear_drops_what_it_names(scope: str, left: set[str]) -> None:
+    """DESIGN section 6: POST /api/cache/clear may be narrowed by tool and service."""
+    bench = Bench()
+    origin = Script(reply(body=b'{"success":true}'))
+    pairs = [("jira", "look"), ("jira", "find"), ("salesforce", "look")]
+    for service, name in pairs:
+        await bench.ask(origin, rest_tool(name, service))
+    await bench.shelf.invalidate(scope)
+    hits = {
+        f"{service}/{name}"
+        for service, name in pairs
+        if (told := (await bench.ask(origin, rest_tool(name, service))).cache) and told.hit
+    }
+    assert hits == left

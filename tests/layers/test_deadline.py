@@ -1,0 +1,140 @@
+"""Bound the time a call may take; on a stream, the silence of the server."""
+
+import asyncio
+
+import pytest
+
+from mcp_proxy.core.call import Call, Delivery, Reply, Stream
+from mcp_proxy.core.errors import DeadlineExceededError, UpstreamBrokenError
+from mcp_proxy.layers.deadline import Deadline
+from tests.fakes import (
+    FakeClock,
+    Feed,
+    Script,
+    call,
+    error_of,
+    read,
+    reply,
+    settle,
+    spawn,
+    streamed,
+    within,
+)
+
+
+class Bench:
+    """A Deadline of ten seconds."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.deadline = Deadline(10.0, self.clock)
+
+    async def open(self, feed: Feed) -> Reply:
+        return await within(self.deadline(call(), Script(streamed(feed))))
+
+    def reading(self, answer: Reply) -> asyncio.Task[bytes]:
+        return spawn(read(answer), "read")
+
+
+async def test_an_answer_in_time_is_returned_as_it_is() -> None:
+    answer = reply()
+    assert await within(Bench().deadline(call(), Script(answer))) is answer
+
+
+async def test_a_call_that_takes_too_long_is_given_up() -> None:
+    """F2: answer ≤ deadline; what was sent may still be carried out."""
+    bench, left = Bench(), []
+
+    async def hang(_: Call) -> Reply:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left.append(True)
+        return reply()
+
+    task = spawn(bench.deadline(call(), hang), "call")
+    await bench.clock.advance(9.999)
+    assert not task.done()
+    await bench.clock.advance(0.001)
+    with pytest.raises(DeadlineExceededError, match="10 s") as raised:
+        await within(task)
+    assert raised.value.delivered is Delivery.UNKNOWN
+    assert left == [True]
+
+
+async def test_an_error_of_the_server_is_no_deadline() -> None:
+    with pytest.raises(UpstreamBrokenError):
+        await within(Bench().deadline(call(), Script(error_of(UpstreamBrokenError))))
+
+
+async def test_a_departure_is_no_deadline() -> None:
+    task = spawn(Bench().deadline(call(), lambda _: asyncio.Event().wait()), "call")
+    await settle()
+    task.cancel()
+    await settle()
+    assert task.cancelled()
+
+
+async def test_each_piece_of_a_stream_restarts_the_time() -> None:
+    """DESIGN section 4: on a streamed answer each event restarts it; F8."""
+    bench, feed = Bench(), Feed()
+    task = bench.reading(await bench.open(feed))
+    for _ in range(10):
+        await bench.clock.advance(9)
+        feed.give(b".")
+    await bench.clock.advance(9)
+    feed.end()
+    assert await within(task) == b"." * 10
+
+
+async def test_a_silent_stream_is_given_up_and_released() -> None:
+    bench, feed = Bench(), Feed()
+    task = bench.reading(await bench.open(feed))
+    feed.give(b".")
+    await bench.clock.advance(9.999)
+    assert not task.done()
+    await bench.clock.advance(0.001)
+    assert isinstance(task.exception(), DeadlineExceededError)
+    assert feed.released == 1
+
+
+async def test_the_time_stands_still_while_the_client_is_asked() -> None:
+    """DESIGN section 4: people may take long to fill in a form."""
+    bench, feed = Bench(), Feed()
+    task = bench.reading(await bench.open(feed))
+    feed.give(b"question", asking=True)
+    await bench.clock.advance(3600)
+    assert not task.done()
+    feed.give(b"answer", asking=False)
+    await bench.clock.advance(9)
+    assert not task.done()
+    await bench.clock.advance(1)
+    assert isinstance(task.exception(), DeadlineExceededError)
+
+
+async def test_a_reader_that_is_slow_costs_the_server_nothing() -> None:
+    """The bound is on the server's silence: a client that does not read is not its fault."""
+    bench, feed = Bench(), Feed()
+    answer = await bench.open(feed)
+    assert isinstance(answer.body, Stream)
+    feed.give(b"a", b"b")
+    feed.end()
+    pieces = aiter(answer.body)
+    assert await within(anext(pieces)) == b"a"
+    await bench.clock.advance(3600)
+    assert await within(read(answer)) == b"b"
+
+
+async def test_a_stream_that_is_cut_says_so() -> None:
+    bench, feed = Bench(), Feed()
+    feed.give(b"a", error_of(UpstreamBrokenError))
+    with pytest.raises(UpstreamBrokenError):
+        await within(read(await bench.open(feed)))
+
+
+async def test_a_stream_that_is_left_alone_is_released() -> None:
+    bench, feed = Bench(), Feed()
+    answer = await bench.open(feed)
+    assert isinstance(answer.body, Stream)
+    await within(answer.body.aclose())
+    assert feed.released == 1

@@ -1,0 +1,165 @@
+"""Counts of this process: what they say, and that they stay small."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mcp_proxy.core.outcome import Outcome
+from mcp_proxy.core.verdict import Verdict
+from mcp_proxy.signals.metrics import OTHER, Metrics, milliseconds, percentiles, ratio
+
+
+def outcome(
+    tool: str = "look",
+    verdict: Verdict = Verdict.OK,
+    *,
+    service: str = "jira",
+    seconds: float = 0.1,
+    attempts: int = 1,
+    cache: str = "bypass",
+    code: str | None = None,
+) -> Outcome:
+    return Outcome(service, tool, verdict, seconds, attempts, cache, code)
+
+
+def counted(*outcomes: Outcome) -> Metrics:
+    metrics = Metrics()
+    for one in outcomes:
+        metrics.began()
+        metrics.ended(one)
+    return metrics
+
+
+def test_nothing_is_shown_as_nothing() -> None:
+    shown = Metrics().snapshot()
+    assert shown["in_flight"] == 0
+    assert shown["tools"] == []
+    assert shown["total"] == {
+        "requests": 0,
+        "errors": 0,
+        "error_rate": 0.0,
+        "verdicts": {},
+        "proxy_errors": {},
+        "retries": 0,
+        "cache": {"hits": 0, "misses": 0, "collapsed": 0, "hit_ratio": 0.0},
+        "latency_ms": {"mean": 0.0, "p50": 0.0, "p95": 0.0, "p99": 0.0},
+    }
+
+
+def test_a_call_is_in_flight_until_it_has_ended() -> None:
+    metrics = Metrics()
+    metrics.began()
+    metrics.began()
+    assert metrics.in_flight == 2
+    metrics.ended(outcome())
+    assert metrics.in_flight == 1
+
+
+def test_each_tool_has_its_row_and_all_have_one() -> None:
+    """DESIGN section 6: per tool and service."""
+    metrics = counted(
+        outcome(), outcome(service="salesforce"), outcome("find"), outcome(verdict=Verdict.BUSY)
+    )
+    rows = {(row["service"], row["tool"]): row["requests"] for row in metrics.snapshot()["tools"]}
+    assert rows == {("jira", "look"): 2, ("salesforce", "look"): 1, ("jira", "find"): 1}
+    assert metrics.snapshot()["total"]["requests"] == 4
+
+
+@pytest.mark.parametrize(
+    ("verdict", "errors"),
+    [
+        (Verdict.OK, 0),
+        (Verdict.TOOL_FAILED, 1),
+        (Verdict.UPSTREAM_FAILED, 1),
+        (Verdict.BUSY, 1),
+        (Verdict.CLIENT_FAULT, 0),
+        (Verdict.LEFT, 0),
+    ],
+)
+def test_a_tool_that_failed_is_an_error_and_a_departure_is_none(
+    verdict: Verdict, errors: int
+) -> None:
+    """F7: counted as tool error."""
+    total = counted(outcome(), outcome(), outcome(), outcome(verdict=verdict)).snapshot()["total"]
+    assert (total["errors"], total["error_rate"]) == (errors, errors / 4)
+    assert sum(total["verdicts"].values()) == 4
+
+
+def test_our_own_errors_are_counted_by_their_code() -> None:
+    total = counted(
+        outcome(code="circuit_open"), outcome(code="circuit_open"), outcome()
+    ).snapshot()
+    assert total["total"]["proxy_errors"] == {"circuit_open": 2}
+
+
+def test_only_what_came_after_the_first_try_is_a_retry() -> None:
+    metrics = counted(outcome(attempts=4), outcome(attempts=1), outcome(attempts=0))
+    assert metrics.snapshot()["total"]["retries"] == 3
+
+
+def test_the_hit_ratio_is_of_those_who_looked() -> None:
+    words = ["hit", "hit", "hit", "miss", "collapsed", "bypass", "request"]
+    metrics = counted(*(outcome(cache=word) for word in words))
+    assert metrics.snapshot()["total"]["cache"] == {
+        "hits": 3, "misses": 1, "collapsed": 1, "hit_ratio": 0.6,
+    }  # fmt: skip
+    assert metrics.hits_and_misses == (3, 2)
+
+
+def test_latency_is_told_in_milliseconds() -> None:
+    latency = counted(outcome(seconds=0.1), outcome(seconds=0.3)).snapshot()["total"]["latency_ms"]
+    assert latency == {"mean": 200.0, "p50": 100.0, "p95": 300.0, "p99": 300.0}
+
+
+def test_names_without_end_share_one_row() -> None:
+    """F43: at most N rows after 10⁵ random names; known ones keep theirs."""
+    metrics = counted(outcome("known"))
+    for number in range(100_000):
+        metrics.began()
+        metrics.ended(outcome(f"tool-{number}"))
+    metrics.began()
+    metrics.ended(outcome("known"))
+    rows = {row["tool"]: row for row in metrics.snapshot()["tools"]}
+    assert len(rows) == 501
+    assert rows["known"]["requests"] == 2
+    assert (rows[OTHER]["service"], rows[OTHER]["requests"]) == ("", 100_001 - 500)
+    assert metrics.snapshot()["total"]["requests"] == 100_002
+
+
+def test_percentiles_are_of_the_latest_calls() -> None:
+    metrics = counted(*(outcome(seconds=9.0) for _ in range(1024)))
+    for _ in range(1024):
+        metrics.began()
+        metrics.ended(outcome(seconds=0.001))
+    assert metrics.snapshot()["total"]["latency_ms"]["p99"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (1, (1, 1, 1)),
+        (2, (1, 2, 2)),
+        (20, (10, 19, 20)),
+        (100, (50, 95, 99)),
+        (1000, (500, 950, 990)),
+    ],
+)
+def test_a_percentile_is_the_nearest_rank(number: int, expected: tuple[int, int, int]) -> None:
+    """The smallest sample that at least so many of a hundred do not exceed."""
+    samples = [rank / 1000 for rank in range(number, 0, -1)]
+    assert percentiles(samples) == dict(zip(("p50", "p95", "p99"), expected, strict=True))
+
+
+@given(st.lists(st.floats(0, 300), min_size=1, max_size=1024))
+@settings(deadline=None)
+def test_a_percentile_is_a_sample_and_they_are_in_order(samples: list[float]) -> None:
+    told = percentiles(samples)
+    assert told["p50"] <= told["p95"] <= told["p99"]
+    assert set(told.values()) <= {milliseconds(sample) for sample in samples}
+    for share in (50, 95, 99):
+        below = sum(milliseconds(sample) <= told[f"p{share}"] for sample in samples)
+        assert below * 100 >= share * len(samples)
+
+
+def test_a_share_of_nothing_is_nothing() -> None:
+    assert (ratio(0, 0), ratio(1, 3)) == (0.0, 0.3333)

@@ -1,0 +1,513 @@
+"""Answers in Redis, against a real one: shared, and never a caller's trouble (F24)."""
+
+import asyncio
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import redis
+from redis.asyncio import BlockingConnectionPool
+
+from mcp_proxy.core.shelf import Edition
+from mcp_proxy.stores.redis import TIMEOUT, RedisShelf
+from tests.fakes import FakeClock, Told, settle, spawn, within
+
+pytestmark = [
+    pytest.mark.redis,
+    pytest.mark.skipif(
+        shutil.which("redis-server") is None, reason="redis-server is not installed"
+    ),
+]
+JIRA = ("service:jira", "tool:look", "jira/look")
+
+
+class Server:
+    """A redis-server of our own, which can be frozen, killed and started again."""
+
+    def __init__(self) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            [*f"redis-server --port {self.port} --bind 127.0.0.1 --dir /tmp --save".split(), ""],
+            stdout=subprocess.PIPE,
+        )
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if b"Ready to accept connections" in line:
+                return
+        raise AssertionError("redis-server did not start")
+
+    def send(self, number: int) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, number)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def raw(self) -> "redis.Redis[bytes]":
+        return redis.Redis(port=self.port, socket_timeout=5)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    running = Server()
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def own_server() -> Iterator[Server]:
+    """A server that the test may maltreat."""
+    running = Server()
+    running.start()
+    yield running
+    running.stop()
+
+
+class Bench:
+    """One upstream's shelves, on a clock of their own; each may be another sidecar's.
+
+    They are more patient than real ones: a busy machine is no trouble with Redis.
+    """
+
+    def __init__(self, server: Server, timeout: float) -> None:
+        self.server = server
+        self.timeout = timeout
+        self.upstream = secrets.token_hex(4)
+        self.clock = FakeClock()
+        self.told = Told()
+        self._shelves: list[RedisShelf] = []
+
+    def shelf(self, upstream: str | None = None, kind: type[RedisShelf] = RedisShelf) -> RedisShelf:
+        shelf = kind(
+            self.server.url,
+            upstream or self.upstream,
+            self.clock.now,
+            self.told,
+            timeout=self.timeout,
+        )
+        self._shelves.append(shelf)
+        return shelf
+
+    async def aclose(self) -> None:
+        for shelf in self._shelves:
+            await within(shelf.aclose())
+
+
+@pytest.fixture
+async def bench(server: Server) -> AsyncIterator[Bench]:
+    made = Bench(server, timeout=2.0)
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+async def rough(own_server: Server) -> AsyncIterator[Bench]:
+    made = Bench(own_server, timeout=0.3)
+    yield made
+    await made.aclose()
+
+
+async def known(shelf: RedisShelf, *scopes: str) -> Edition:
+    edition = await within(shelf.edition(scopes))
+    assert edition is not None
+    return edition
+
+
+class Gated(RedisShelf):
+    """A shelf whose new tokens are on their way until the test lets them arrive."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.let = asyncio.Event()
+        self.let.set()
+        self.renewals = 0
+
+    async def _renew(self, scope: str, quarantine: float) -> bool:
+        self.renewals += 1
+        await self.let.wait()
+        return await super()._renew(scope, quarantine)
+
+
+# --- keeping
+
+
+async def test_bytes_come_back_as_they_were(bench: Bench) -> None:
+    """aiocache's default serializer decodes UTF-8."""
+    shelf = bench.shelf()
+    await known(shelf)
+    for value in (b"", b"\x00\xff\xfe", b"x" * 1_000_000):
+        await shelf.put("k", value, 5.0)
+        assert await shelf.get("k") == value
+    await shelf.delete("k")
+    assert await shelf.get("k") is None
+    assert bench.told.events == []
+
+
+@pytest.mark.parametrize("seconds", [300, 300.0, 0.25])
+async def test_each_value_has_its_end(bench: Bench, seconds: float) -> None:
+    """aiocache sends a whole number as seconds and a fraction as milliseconds."""
+    shelf = bench.shelf()
+    await known(shelf)
+    await shelf.put("k", b"v", seconds)
+    with bench.server.raw() as raw:
+        left = raw.pttl(shelf._prefix + "k")
+    assert seconds * 1000 - 200 < left <= seconds * 1000
+
+
+async def test_sidecars_of_one_upstream_share_and_those_of_others_do_not(bench: Bench) -> None:
+    """DESIGN section 4: unrelated sidecars on one Redis never share."""
+    one, two, other = bench.shelf(), bench.shelf(), bench.shelf("other")
+    await known(two)
+    edition = await known(one)
+    assert (await known(two)).token == edition.token
+    assert (await known(other)).token != edition.token
+    await one.put("k", b"v", 5.0)
+    assert (await two.get("k"), await other.get("k")) == (b"v", None)
+
+
+async def test_keys_of_others_are_never_touched(bench: Bench) -> None:
+    """aiocache's `clear()` is FLUSHDB, with a namespace KEYS and DEL (#580, #479, #523)."""
+    with bench.server.raw() as raw:
+        raw.flushall()
+        raw.config_resetstat()
+        raw.set("somebody else's", b"1")
+        shelf = bench.shelf()
+        await known(shelf, *JIRA)
+        await shelf.put("k", b"v", 5.0)
+        for scope in ("", *JIRA):
+            await shelf.invalidate(scope, 5.0)
+        await known(shelf, *JIRA)
+        await shelf.delete("k")
+        assert raw.get("somebody else's") == b"1"
+        keys: list[bytes] = raw.keys("*")
+        assert all(key.startswith(b"{mcp-sidecar:") for key in keys if not key.startswith(b"some"))
+        ran = {name.removeprefix("cmdstat_") for name in raw.info("commandstats")}
+    assert not ran & {"flushdb", "scan", "unlink", "eval"}
+
+
+async def test_all_keys_of_an_upstream_lie_in_one_slot_of_a_cluster(bench: Bench) -> None:
+    """MGET over several slots is an error in a cluster: the braces keep them together."""
+    prefix = bench.shelf()._prefix
+    assert prefix.startswith("{")
+    assert prefix.endswith("}:")
+
+
+# --- editions
+
+
+async def test_an_invalidation_is_seen_by_all_at_once(bench: Bench) -> None:
+    """DESIGN section 4: Redis readers see an invalidation at once."""
+    one, two = bench.shelf(), bench.shelf()
+    await known(one)
+    before = await known(two)
+    await one.invalidate()
+    after = await known(two)
+    assert after.token != before.token
+    assert (await known(one)).token == after.token
+
+
+@pytest.mark.parametrize("scope", JIRA)
+async def test_a_scope_that_is_invalid_touches_no_other(bench: Bench, scope: str) -> None:
+    one, two = bench.shelf(), bench.shelf()
+    await known(two)
+    jira, bare = await known(one, *JIRA), await known(one)
+    await two.invalidate(scope)
+    assert (await known(one, *JIRA)).token != jira.token
+    assert (await known(one)).token == bare.token
+
+
+async def test_a_quarantine_holds_for_all_and_ends(bench: Bench) -> None:
+    one, two = bench.shelf(), bench.shelf()
+    await known(two)
+    assert (await known(one)).storable
+    await one.invalidate(quarantine=30)
+    assert [(await known(shelf)).storable for shelf in (one, two)] == [False, False]
+    with bench.server.raw() as raw:
+        assert 29_000 < raw.pttl(f"{one._prefix}quarantine") <= 30_000
+        raw.delete(f"{one._prefix}quarantine")
+    assert (await known(two)).storable
+
+
+async def test_nobody_can_see_a_new_token_and_not_the_quarantine(bench: Bench) -> None:
+    """What is stored between the two would be an old answer for its whole lifetime."""
+    shelf = bench.shelf()
+    await known(shelf)
+    with bench.server.raw() as raw, raw.monitor() as monitor:
+        await shelf.invalidate(quarantine=30.0)
+        sent: list[str] = []
+        while not any("generation:" in command for command in sent):
+            sent.append(monitor.next_command()["command"])
+    commands = [command for command in sent if command.startswith(("SET", "PSETEX"))]
+    assert "quarantine" in commands[0]
+    assert "generation:" in commands[1]
+
+
+async def test_a_token_that_is_missing_is_replaced_by_a_fresh_one(bench: Bench) -> None:
+    """DESIGN section 4; an eviction must not bring the answers of long ago back."""
+    shelf = bench.shelf()
+    before = await known(shelf)
+    with bench.server.raw() as raw:
+        raw.delete(shelf._generation(""))
+    after = await known(shelf)
+    assert after.token
+    assert after.token != before.token
+
+
+async def test_a_start_writes_a_new_token_before_it_reads(bench: Bench) -> None:
+    """A sidecar that was away may have missed to tell of a write."""
+    before = await known(bench.shelf())
+    assert (await known(bench.shelf())).token != before.token
+
+
+@pytest.mark.parametrize("kind", ["text", "list"])
+async def test_garbage_in_place_of_a_token_is_no_trouble(bench: Bench, kind: str) -> None:
+    shelf = bench.shelf()
+    await known(shelf)
+    with bench.server.raw() as raw:
+        raw.delete(shelf._generation(""))
+        if kind == "text":
+            raw.set(shelf._generation(""), b"\xff\xfe")
+        else:
+            raw.rpush(shelf._generation(""), b"1")
+    assert (await known(shelf)).token
+    assert bench.told.events == []
+
+
+async def test_garbage_in_place_of_a_value_is_a_miss(bench: Bench) -> None:
+    shelf = bench.shelf()
+    await known(shelf)
+    with bench.server.raw() as raw:
+        raw.rpush(shelf._prefix + "k", b"1")
+    assert await shelf.get("k") is None
+
+
+# --- trouble
+
+
+async def test_a_redis_that_was_never_there_troubles_nobody(own_server: Server) -> None:
+    """F50: start anyway when only dependencies are missing. F42: no password in an event."""
+    own_server.stop()
+    clock, told = FakeClock(), Told()
+    url = f"redis://:s3cret@127.0.0.1:{own_server.port}/0"
+    shelf = RedisShelf(url, "old", clock.now, told)
+    for _ in range(3):
+        assert await within(shelf.edition(JIRA)) is None
+        assert await within(shelf.get("k")) is None
+        await within(shelf.put("k", b"v", 5.0))
+        await within(shelf.delete("k"))
+        await within(shelf.invalidate())
+        await clock.advance(2)
+    await within(shelf.aclose())
+    assert shelf.snapshot()["up"] is False
+    [(event, level, fields)] = told.events
+    assert (event, level) == ("store.state_changed", "error")
+    assert fields == {
+        "store": "redis", "before": "up", "after": "down", "reason": "ConnectionError",
+    }  # fmt: skip
+
+
+async def test_a_frozen_redis_costs_its_limit_once_and_then_nothing(rough: Bench) -> None:
+    """F24: 50 ms for the first, and while it is in trouble it is not asked."""
+    rough.timeout = TIMEOUT
+    shelf = rough.shelf()
+    rough.server.send(signal.SIGSTOP)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    assert await within(shelf.edition(JIRA), 1) is None  # aiocache's default would be 5 s
+    assert 0.04 < loop.time() - began < 1
+    failures = shelf.snapshot()["failures"]
+    for _ in range(100):
+        assert await shelf.edition(JIRA) is None
+        await shelf.put("k", b"v", 5.0)
+        await shelf.invalidate()
+    assert shelf.snapshot()["failures"] == failures, "it was not asked"
+    await rough.clock.advance(1)
+    assert await within(shelf.edition(JIRA), 1) is None
+    assert shelf.snapshot()["failures"] == failures + 1, "asked once a second"
+    assert rough.told.names() == ["store.state_changed"], "one event for one change"
+    rough.server.send(signal.SIGCONT)
+
+
+async def test_many_who_find_it_frozen_wait_together_and_not_one_after_the_other(
+    rough: Bench,
+) -> None:
+    shelf = rough.shelf()
+    rough.server.send(signal.SIGSTOP)
+    found = await within(asyncio.gather(*(shelf.edition(JIRA) for _ in range(200))), 2)
+    assert found == [None] * 200
+    rough.server.send(signal.SIGCONT)
+
+
+async def test_a_redis_that_thaws_is_used_again_by_itself(rough: Bench) -> None:
+    shelf = rough.shelf()
+    edition = await known(shelf)
+    await shelf.put(edition.token, b"old", 60.0)
+    rough.server.send(signal.SIGSTOP)
+    assert await shelf.edition(()) is None
+    rough.server.send(signal.SIGCONT)
+    assert await shelf.edition(()) is None, "not before its pause is over"
+    await rough.clock.advance(1)
+    after = await known(shelf)
+    assert after.token != edition.token, "an invalidation may have been missed"
+    await shelf.put(after.token, b"new", 60.0)
+    assert await shelf.get(after.token) == b"new"
+    assert shelf.snapshot()["up"] is True
+    assert [(level, fields["after"]) for _, level, fields in rough.told.events] == [
+        ("error", "down"),
+        ("info", "up"),
+    ]
+
+
+async def test_a_redis_that_is_restarted_is_used_again_by_itself(rough: Bench) -> None:
+    shelf = rough.shelf()
+    before = await known(shelf)
+    rough.server.stop()
+    assert await within(shelf.edition(())) is None
+    rough.server.start()
+    await rough.clock.advance(1)
+    assert (await known(shelf)).token != before.token
+    await shelf.put("k", b"v", 5.0)
+    assert await shelf.get("k") == b"v"
+
+
+async def test_a_redis_that_is_full_is_a_miss(rough: Bench) -> None:
+    """F24: full. A write that is lost must not leave an old token behind."""
+    shelf = rough.shelf()
+    before = await known(shelf)
+    with rough.server.raw() as raw:
+        raw.config_set("maxmemory", 1)
+        await shelf.invalidate()
+        await rough.clock.advance(1)
+        assert await shelf.edition(()) is None
+        raw.config_set("maxmemory", 0)
+    await rough.clock.advance(1)
+    assert (await known(shelf)).token != before.token
+
+
+async def test_an_invalidation_that_redis_missed_comes_before_the_next_read(rough: Bench) -> None:
+    """DESIGN section 4: after Redis trouble a new token precedes any read. F36."""
+    shelf, other = rough.shelf(), rough.shelf()
+    await known(other)
+    before = await known(shelf)
+    rough.server.send(signal.SIGSTOP)
+    await within(shelf.invalidate(quarantine=30.0))
+    rough.server.send(signal.SIGCONT)
+    await rough.clock.advance(1)
+    after = await known(shelf)
+    assert (after.token != before.token, after.storable) == (True, False)
+    seen = await known(other)
+    assert (seen.token, seen.storable) == (after.token, False)
+
+
+async def test_nobody_reads_while_the_new_token_is_on_its_way(bench: Bench) -> None:
+    shelf = bench.shelf(kind=Gated)
+    assert isinstance(shelf, Gated)
+    before = await known(shelf)
+    shelf._debts += 1
+    shelf.let.clear()
+    readers = [spawn(shelf.edition(()), "reader") for _ in range(20)]
+    await settle()
+    assert not any(reader.done() for reader in readers)
+    shelf.let.set()
+    found = await within(asyncio.gather(*readers))
+    assert before.token not in {edition.token for edition in found if edition}
+    assert len({edition.token for edition in found if edition}) == 1
+    assert shelf.renewals == 2, "the first token, and one for all who waited"
+
+
+async def test_a_reader_that_leaves_while_it_pays_leaves_the_debt(bench: Bench) -> None:
+    shelf = bench.shelf(kind=Gated)
+    assert isinstance(shelf, Gated)
+    before = await known(shelf)
+    shelf._debts += 1
+    shelf.let.clear()
+    leaver = spawn(shelf.edition(()), "leaver")
+    await settle()
+    leaver.cancel()
+    await settle()
+    shelf.let.set()
+    assert leaver.cancelled()
+    assert (await known(shelf)).token != before.token
+
+
+async def test_a_writer_that_leaves_while_it_invalidates_leaves_a_debt(bench: Bench) -> None:
+    """An old answer after a write: a cancelled command may never have been sent."""
+    shelf = bench.shelf(kind=Gated)
+    assert isinstance(shelf, Gated)
+    before = await known(shelf)
+    shelf.let.clear()
+    leaver = spawn(shelf.invalidate(quarantine=30.0), "leaver")
+    await settle()
+    leaver.cancel()
+    await settle()
+    shelf.let.set()
+    after = await known(shelf)
+    assert (after.token != before.token, after.storable) == (True, False)
+
+
+async def test_a_debt_that_is_made_while_another_is_paid_is_paid_as_well(bench: Bench) -> None:
+    shelf = bench.shelf(kind=Gated)
+    assert isinstance(shelf, Gated)
+    await known(shelf)
+    shelf._debts += 1
+    shelf.let.clear()
+    reader = spawn(shelf.edition(()), "reader")
+    await settle()
+    writer = spawn(shelf.invalidate(quarantine=30.0), "writer")
+    await settle()
+    writer.cancel()
+    await settle()
+    shelf.let.set()
+    first = await within(reader)
+    after = await known(shelf)
+    assert first is not None
+    assert (after.token != first.token, after.storable) == (True, False)
+
+
+async def test_closing_never_fails(rough: Bench) -> None:
+    shelf = rough.shelf()
+    await known(shelf)
+    rough.server.send(signal.SIGSTOP)
+    await within(shelf.aclose(), 1)
+    rough.server.send(signal.SIGCONT)
+    shelf = rough.shelf()
+    await known(shelf)
+    rough.server.stop()
+    await within(shelf.aclose(), 1)
+
+
+# --- the libraries' own ways, kept from us
+
+
+async def test_the_defaults_of_the_libraries_are_not_ours(server: Server) -> None:
+    """Libraries notes 4 and 5: 5 s and ten retries, a pool of 100 that raises on the next."""
+    shelf = RedisShelf(server.url, "old", FakeClock().now, Told())
+    assert shelf._redis.timeout == 0.05
+    assert shelf._redis.serializer.DEFAULT_ENCODING is None
+    assert shelf._redis.namespace is None
+    pool = shelf._redis.client.connection_pool
+    assert isinstance(pool, BlockingConnectionPool)
+    given = pool.connection_kwargs
+    assert (given["socket_timeout"], given["socket_connect_timeout"]) == (0.05, 0.05)
+    assert given["retry"].get_retries() == 0
+    assert (pool.max_connections, pool.timeout) == (20, 0.05)
+    await within(shelf.aclose())

@@ -1,0 +1,82 @@
+"""The map: which layers stand in which stack, in which order."""
+
+import os
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from mcp_proxy.assembly import Sidecar
+from mcp_proxy.core.intent import Stack
+from mcp_proxy.settings import Loader
+from mcp_proxy.signals.logs import Log
+
+Assembled = Callable[..., Sidecar]
+
+
+@pytest.fixture
+async def assembled() -> AsyncIterator[Assembled]:
+    """Assemble sidecars that are let go of in the end."""
+    descriptor = os.open(os.devnull, os.O_WRONLY)
+    log = Log("info", descriptor)
+    made: list[Sidecar] = []
+
+    def assemble(**environment: str) -> Sidecar:
+        environment.setdefault("MCP_UPSTREAM_URL", "http://localhost:9000")
+        made.append(Sidecar(Loader({}, environment).load(), log))
+        return made[-1]
+
+    yield assemble
+    for sidecar in made:
+        await sidecar.aclose()
+    log.close()
+    os.close(descriptor)
+
+
+def names(sidecar: Sidecar, stack: Stack) -> list[str]:
+    return [type(layer).__name__.lower() for layer in sidecar.stacks[stack]]
+
+
+async def test_the_layers_stand_in_the_order_of_the_documents(assembled: Assembled) -> None:
+    """DESIGN section 2 and docs/order.md."""
+    sidecar = assembled()
+    full = "observe rescue deadline cache coalesce invalidate retry breaker"
+    assert names(sidecar, Stack.FULL) == full.split()
+    assert names(sidecar, Stack.PLAIN) == ["observe", "rescue", "deadline", "invalidate", "retry", "breaker"]
+    assert names(sidecar, Stack.SHORT) == ["observe", "rescue", "invalidate"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "absent"),
+    [
+        ("MCP_CACHE_ENABLED", "false", {"cache", "coalesce", "invalidate"}),
+        ("MCP_ENABLE_CACHING", "false", {"cache", "coalesce", "invalidate"}),
+        ("MCP_MAX_RETRIES", "0", {"retry"}),
+        ("MCP_ENABLE_CIRCUIT_BREAKER", "false", {"breaker"}),
+    ],
+)
+async def test_a_layer_that_is_off_is_absent(
+    assembled: Assembled, variable: str, value: str, absent: set[str]
+) -> None:
+    """DESIGN section 2: absent from the list, not an `if`."""
+    with_all = names(assembled(), Stack.FULL)
+    assert set(with_all) - set(names(assembled(**{variable: value}), Stack.FULL)) == absent
+
+
+@pytest.mark.parametrize(
+    ("url", "shared"),
+    [
+        ("http://localhost:9000", False),
+        ("http://127.0.0.1:9000", False),
+        ("http://[::1]:9000", False),
+        ("http://basic-server:9000", False),
+        ("http://mcp.example.com", True),
+        ("http://192.0.2.7:9000", True),
+    ],
+)
+async def test_only_addresses_that_mean_one_server_everywhere_name_it(
+    assembled: Assembled, url: str, shared: bool
+) -> None:
+    """DESIGN section 4, Key: unrelated sidecars on one Redis never share."""
+    name = assembled(MCP_UPSTREAM_URL=url).upstream_name
+    assert ("@" not in name) is shared
+    assert assembled(MCP_UPSTREAM_URL=url, MCP_UPSTREAM_NAME="crm").upstream_name == "crm"
