@@ -285,6 +285,8 @@ class Sidecar:
 
     def _presence_changed(self, before: State, after: State) -> None:
         level = {State.LOST: "error", State.RESTARTING: "warning"}.get(after, "info")
+        if before is State.UNKNOWN and after is State.RESTARTING:
+            level = "info"  # both are starting up
         self._log(
             "upstream.state_changed",
             level,

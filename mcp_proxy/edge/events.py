@@ -10,7 +10,7 @@ from mcp_proxy.core.addresses import Address
 from mcp_proxy.core.call import Call, Delivery, Pieces, Stream
 from mcp_proxy.core.clock import Clock
 from mcp_proxy.core.errors import UpstreamBrokenError
-from mcp_proxy.core.message import Dialect
+from mcp_proxy.core.intent import Stack
 from mcp_proxy.core.reading import read_answer
 from mcp_proxy.core.verdict import Verdict
 from mcp_proxy.edge.failures import FAILURES, failed
@@ -77,20 +77,26 @@ class Ear:
         self._call = call
         self._listener = listener
         self._address = address
+        self._limit = limit
         self._splitter = sse.Splitter(limit)
-        self._endpoint_due = call.message.dialect is Dialect.HTTP and call.method == "GET"
+        self._endpoint_due = call.method == "GET" and call.intent.stack is Stack.SHORT
 
     async def relay(self, stream: Stream, pieces: Pieces) -> Pieces:
         """Yield the pieces; what they say takes effect before they go out."""
+        shown = b""
         try:
             async for piece in pieces:
-                shown = piece
+                shown += piece
                 for event in self._splitter.feed(piece):
                     shown = self._with_own_endpoint(event, shown)
                     await self._hear(stream, event)
-                yield shown
+                if not self._awaits_endpoint(shown):
+                    yield shown
+                    shown = b""
         finally:
             await pieces.aclose()
+        if shown:
+            yield shown
         if self._call.message.id is not None and stream.verdict is None:
             # A clean end without an answer is polling if there are event ids, else a lost call.
             raise _unanswered()
@@ -120,19 +126,23 @@ class Ear:
         if asked.method == "tools/list" and stream.verdict is Verdict.OK:
             await self._listener.tools_listed(self._call, message["result"])
 
-    def _with_own_endpoint(self, event: sse.Event, piece: bytes) -> bytes:
-        """Point the first `endpoint` event of a legacy stream at us (MCP 2024-11-05).
+    def _awaits_endpoint(self, shown: bytes) -> bool:
+        """Tell whether to hold back what may be the half of an endpoint event."""
+        return self._endpoint_due and self._splitter.mid_event and len(shown) <= self._limit
 
-        Its clients demand the origin that they dialled. Only a piece that holds the whole event
-        is changed, which is how servers send it: it is the first thing they say.
+    def _with_own_endpoint(self, event: sse.Event, shown: bytes) -> bytes:
+        """Point the `endpoint` event of a legacy stream at us (MCP 2024-11-05).
+
+        Its clients demand the origin that they dialled. It is the first event; only comments and
+        the like may stand before it.
         """
-        if not self._endpoint_due:
-            return piece
+        if not self._endpoint_due or not event.data:
+            return shown
         self._endpoint_due = False
         if event.name != b"endpoint":
-            return piece
+            return shown
         path = self._address.reversed(event.data.decode("utf-8", "replace"))
-        return piece if path is None else piece.replace(event.data, path.encode(), 1)
+        return shown if path is None else shown.replace(event.data, path.encode(), 1)
 
 
 def _answers(message: dict[str, Any], call: Call) -> bool:

@@ -13,7 +13,7 @@ from mcp_proxy.core import jsonrpc, rest
 from mcp_proxy.core.addresses import Address
 from mcp_proxy.core.call import Call, Delivery, Pieces, Reply, Stream, Whole
 from mcp_proxy.core.clock import Clock
-from mcp_proxy.core.errors import BadRequestError, OverloadedError, UpstreamBrokenError
+from mcp_proxy.core.errors import BadRequestError, UpstreamBrokenError
 from mcp_proxy.core.intent import Stack
 from mcp_proxy.core.message import Dialect
 from mcp_proxy.core.reading import read_answer
@@ -54,12 +54,16 @@ class Outbound:
         self._origin = URL(wire.address.origin)
         self._via = f"1.1 {wire.pseudonym}"
         self._timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
-        self.open_streams = 0
+
+    @property
+    def open_streams(self) -> int:
+        """Return how many streams are open, WebSockets too."""
+        return self._pools.open_streams
 
     async def __call__(self, call: Call) -> Reply:
         """Return the server's answer; its body is whole if it could be judged, else a stream."""
-        if call.intent.stack is Stack.SHORT and self.open_streams >= self._wire.streams_limit:
-            raise OverloadedError("Too many streams are open.")
+        if call.intent.stack is Stack.SHORT:
+            self._pools.check(self._wire.streams_limit)
         started = self._clock.now()
         response = await self._sent(call)
         end_with_connection(response)
@@ -203,10 +207,10 @@ class Outbound:
                 raise failed(failure) from None
 
         async def release() -> None:
-            self.open_streams -= 1
+            self._pools.ended()
             response.close()
 
-        self.open_streams += 1
+        self._pools.open_streams += 1
         stream = Stream(pieces(), release)
         if around is not None:
             stream.wrap(lambda inner: around(stream, inner))
@@ -215,6 +219,8 @@ class Outbound:
     async def _read_events(
         self, call: Call, reply: Reply, response: aiohttp.ClientResponse
     ) -> Reply:
+        if "Content-Encoding" in reply.headers:  # unreadable, and to be relayed all the same
+            return replace(reply, body=self._stream(response, []))
         begun: list[bytes] = []
         if call.intent.repeatable and call.message.id is not None:
             begun, answer = await only_answer(

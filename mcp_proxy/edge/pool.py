@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import aiohttp
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
+from mcp_proxy.core.errors import OverloadedError
+
 # Python servers commonly close idle connections at 5 s (uvicorn); a connection that both sides
 # think is theirs to use is lost at that edge (2.5 % of POSTs, none with half the server's time).
 _IDLE = 4.0
@@ -17,12 +19,27 @@ _READ_BUFFER = 65_536  # the default may hold 512 KiB per slow reader
 _DNS_SECONDS = 1
 
 
-@dataclass(frozen=True, slots=True)
+# Beside the streams that are counted: our own looks at the server, and requests for a stream that
+# have no answer yet. They must not wait until a stream ends.
+_SPARE = 1000
+
+
+@dataclass(slots=True)
 class Pools:
     """Sessions that add nothing of their own to a request."""
 
     calls: aiohttp.ClientSession
     streams: aiohttp.ClientSession
+    open_streams: int = 0  # event streams, WebSockets and other bodies that still flow
+
+    def check(self, limit: int) -> None:
+        """Raise OverloadedError where one more stream would be too many."""
+        if self.open_streams >= limit:
+            raise OverloadedError("Too many streams are open.")
+
+    def ended(self) -> None:
+        """Count a stream that is over."""
+        self.open_streams -= 1
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -32,7 +49,7 @@ class Pools:
 
 def open_pools(connections: int, streams: int) -> Pools:
     """Open both pools; event streams must not use up the connections of calls."""
-    return Pools(_session(connections), _session(streams))
+    return Pools(_session(connections), _session(streams + _SPARE))
 
 
 def _session(limit: int) -> aiohttp.ClientSession:

@@ -9,12 +9,14 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from mcp_proxy.core import headers as rules
-from mcp_proxy.core.call import Call, Reply, Upgrade, Whole
+from mcp_proxy.core.call import Call, Delivery, Reply, Upgrade, Whole
 from mcp_proxy.core.clock import Spawn
+from mcp_proxy.core.errors import BadRequestError, UpstreamBrokenError
 from mcp_proxy.core.verdict import judge_status
 from mcp_proxy.edge.failures import FAILURES, failed
 from mcp_proxy.edge.outbound import Wire
 from mcp_proxy.edge.pool import Pools
+from mcp_proxy.edge.verbatim import is_sound, sayable
 
 # A larger message closes the connection with 1009; aiohttp's default of 4 MiB is small for data.
 _MESSAGE_LIMIT = 16 << 20
@@ -32,13 +34,17 @@ Side = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
 class Relay(Upgrade):
     """Two open ends of a WebSocket."""
 
-    __slots__ = ("_changed", "_spoken", "_upstream")
+    __slots__ = ("_changed", "_ended", "_spoken", "_upstream")
 
     def __init__(
-        self, upstream: aiohttp.ClientWebSocketResponse, changed: Callable[[], Awaitable[None]]
+        self,
+        upstream: aiohttp.ClientWebSocketResponse,
+        changed: Callable[[], Awaitable[None]],
+        ended: Callable[[], None],
     ) -> None:
         self._upstream = upstream
         self._changed = changed
+        self._ended = ended
         self._spoken = False  # the client has said something that may have changed answers
 
     async def run(self, request: web.Request, spawn: Spawn) -> web.WebSocketResponse:
@@ -51,13 +57,16 @@ class Relay(Upgrade):
             max_msg_size=_MESSAGE_LIMIT,
             protocols=(chosen,) if chosen else (),
         )
-        await client.prepare(request)
-        upwards = spawn(self._pump(client, self._upstream), "websocket to server")
         try:
-            await self._pump(self._upstream, client)
+            await client.prepare(request)
+            upwards = spawn(self._pump(client, self._upstream), "websocket to server")
+            try:
+                await self._pump(self._upstream, client)
+                await upwards  # it may be passing the client's goodbye on
+            finally:
+                upwards.cancel()
+                await asyncio.gather(upwards, return_exceptions=True)
         finally:
-            upwards.cancel()
-            await asyncio.gather(upwards, return_exceptions=True)
             await self.aclose()
         return client
 
@@ -74,9 +83,12 @@ class Relay(Upgrade):
 
     async def aclose(self) -> None:
         """Let go of the server's end."""
-        if self._spoken:
-            await self._changed()
-        await self._upstream.close()
+        try:
+            if self._spoken:
+                await self._changed()
+            await self._upstream.close(code=aiohttp.WSCloseCode.GOING_AWAY)
+        finally:
+            self._ended()
 
 
 async def passed_on(message: WSMessage, source: Side, sink: Side) -> bool:
@@ -93,7 +105,9 @@ async def passed_on(message: WSMessage, source: Side, sink: Side) -> bool:
         case WSMsgType.CLOSE:
             reason = (message.extra or "").encode()
             await sink.close(code=message.data or 1000, message=reason)
-            await source.close(code=message.data or 1000)
+            await source.close(code=sink.close_code or 1000)
+            return False
+        case WSMsgType.CLOSING:  # the other pump is saying goodbye
             return False
         case _:  # cut without a goodbye
             await sink.close(code=aiohttp.WSCloseCode.GOING_AWAY)
@@ -108,9 +122,11 @@ class Tunnel:
         self._wire = wire
         self._pools = pools
         self._changed = changed
+        self._origin = URL(wire.address.origin)
 
     async def __call__(self, call: Call) -> Reply:
         """Return a reply with both ends in its body, or the server's refusal."""
+        self._pools.check(self._wire.streams_limit)
         headers = rules.request_headers(
             call.headers,
             via=f"1.1 {self._wire.pseudonym}",
@@ -123,12 +139,9 @@ class Tunnel:
             headers.popall(name, None)
         try:
             upstream = await self._pools.streams.ws_connect(
-                URL(
-                    self._wire.address.origin + self._wire.address.prefix + call.target,
-                    encoded=True,
-                ),
+                self._origin.with_path(self._wire.address.prefix + call.target, encoded=True),
                 protocols=[name.strip() for name in offered.split(",") if name.strip()],
-                headers=headers,
+                headers=sayable(headers),
                 autoping=False,
                 autoclose=False,
                 compress=0,
@@ -136,10 +149,19 @@ class Tunnel:
                 timeout=aiohttp.ClientWSTimeout(ws_close=5.0),
             )
         except aiohttp.WSServerHandshakeError as refusal:
-            kept = rules.end_to_end(CIMultiDict(refusal.headers or {}))
+            kept = sayable(rules.end_to_end(CIMultiDict(refusal.headers or {})))
+            if refusal.status < 200 or not is_sound(None, kept):
+                raise UpstreamBrokenError(
+                    "The server's answer to a WebSocket handshake is none.",
+                    delivered=Delivery.UNKNOWN,
+                ) from None
             kept.popall("Content-Length", None)  # the refusal's body is lost with its exception
             verdict = judge_status(refusal.status, hinted=False)
             return Reply(refusal.status, kept, Whole(b""), verdict=verdict, attempts=1)
         except FAILURES as failure:
             raise failed(failure) from None
-        return Reply(101, CIMultiDict(), Relay(upstream, self._changed), attempts=1)
+        except ValueError:
+            raise BadRequestError("The request cannot be forwarded as HTTP/1.1.") from None
+        self._pools.open_streams += 1
+        relay = Relay(upstream, self._changed, self._pools.ended)
+        return Reply(101, CIMultiDict(), relay, attempts=1)

@@ -41,6 +41,14 @@ def test_a_lone_client_may_repeat_ten_times_a_second() -> None:
     assert budget.take(1010.0)
 
 
+def test_what_is_past_counts_no_more() -> None:
+    budget = Budget(0.5, 0.0)
+    for now in range(1000, 2000, 20):
+        for _ in range(4):
+            budget.asked(now)
+        assert [budget.take(now) for _ in range(3)] == [True, True, False]
+
+
 def test_in_a_total_outage_the_repeats_add_a_tenth() -> None:
     """F32: 100 % failures at 200 a second for a minute; amplification stays at 1.1."""
     budget = Budget()

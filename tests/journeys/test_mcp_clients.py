@@ -42,7 +42,7 @@ async def test_the_official_client_does_all_it_can(
             )
             assert not written.is_error
         await client.call_tool("salesforce_export", {}, progress_callback=progressed)
-        failed = await client.call_tool("jira_get_issue", {"issue_key": "NO-1"})
+        failed = await client.call_tool("jira_get_issue", {"key": "NO-1"})
         assert failed.is_error
         resource = await client.read_resource("records://accounts")
         assert "two" in str(resource.contents[0]), "a resource read after a write is fresh"

@@ -17,7 +17,7 @@ REQUESTS = [
     ("POST", "/api/call-tool", tool_call("salesforce_query", query="SELECT Id FROM Account")),
     ("POST", "/api/call-tool", tool_call("salesforce_connection_info")),
     ("POST", "/api/call-tool", tool_call("jira_search_issues", "jira", jql="login")),
-    ("POST", "/api/call-tool", tool_call("jira_get_issue", "jira", issue_key="NO-1")),
+    ("POST", "/api/call-tool", tool_call("jira_get_issue", "jira", key="OPS-1")),
     ("POST", "/api/call-tool", tool_call("no_such_tool")),
     ("POST", "/api/call-tool", tool_call("salesforce_query", "no_such_service")),
     ("POST", "/api/call-tool", {"service": "salesforce"}),

@@ -390,9 +390,8 @@ async def test_a_lost_server_opens_the_targets_circuit_at_once() -> None:
     assert (await bench.refusal()).retry_after == 60.0
 
 
-async def test_a_server_that_returns_is_asked_at_once_and_its_open_tools_may_prove_themselves() -> (
-    None
-):
+async def test_when_the_server_returns_each_open_tool_may_prove_itself_at_once() -> None:
+    """DESIGN section 4: the health monitor may close a target's circuit early."""
     bench = Bench()
     await bench.fail(silent())
     bench.breaker.lost()

@@ -1,5 +1,6 @@
 """Our errors in the words of each caller: the table of DESIGN section 5."""
 
+import asyncio
 import json
 from dataclasses import replace
 from typing import Any
@@ -263,8 +264,6 @@ async def test_a_mistake_of_ours_is_answered_without_its_text() -> None:
 
 
 async def test_a_departure_is_not_answered() -> None:
-    import asyncio
-
     with pytest.raises(asyncio.CancelledError):
         await rescue()(call(WRITE), Script(asyncio.CancelledError()))
 
