@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import aiohttp
-from aiohttp import WSMessage, WSMsgType, web
+from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -27,6 +27,8 @@ _HANDSHAKE = (
     "Sec-WebSocket-Protocol",
     "Sec-WebSocket-Accept",
 )
+
+_GOODBYE = 5.0  # seconds for a side to answer a close
 
 Side = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
 
@@ -54,6 +56,7 @@ class Relay(Upgrade):
             autoping=False,
             autoclose=False,
             compress=False,
+            timeout=_GOODBYE,
             max_msg_size=_MESSAGE_LIMIT,
             protocols=(chosen,) if chosen else (),
         )
@@ -86,7 +89,7 @@ class Relay(Upgrade):
         try:
             if self._spoken:
                 await self._changed()
-            await self._upstream.close(code=aiohttp.WSCloseCode.GOING_AWAY)
+            await self._upstream.close(code=heard(self._upstream, WSCloseCode.GOING_AWAY))
         finally:
             self._ended()
 
@@ -103,16 +106,28 @@ async def passed_on(message: WSMessage, source: Side, sink: Side) -> bool:
         case WSMsgType.PONG:
             await sink.pong(message.data)
         case WSMsgType.CLOSE:
-            reason = (message.extra or "").encode()
-            await sink.close(code=message.data or 1000, message=reason)
-            await source.close(code=sink.close_code or 1000)
+            await say_goodbye(message, source, sink)
             return False
         case WSMsgType.CLOSING:  # the other pump is saying goodbye
             return False
         case _:  # cut without a goodbye
-            await sink.close(code=aiohttp.WSCloseCode.GOING_AWAY)
+            await sink.close(code=heard(sink, WSCloseCode.GOING_AWAY))
             return False
     return True
+
+
+async def say_goodbye(message: WSMessage, source: Side, sink: Side) -> None:
+    """Close the sink as the source was closed, then the source as the sink answers to that."""
+    code = message.data or WSCloseCode.OK
+    await sink.close(code=code, message=(message.extra or "").encode())
+    await source.close(code=heard(sink, code))
+
+
+def heard(side: Side, otherwise: int) -> int:
+    """Return the code with which a side was closed; aiohttp sets some that nobody has said."""
+    code = side.close_code
+    made_up = code in {None, WSCloseCode.OK, WSCloseCode.ABNORMAL_CLOSURE}
+    return otherwise if code is None or made_up else code
 
 
 class Tunnel:
@@ -146,7 +161,7 @@ class Tunnel:
                 autoclose=False,
                 compress=0,
                 max_msg_size=_MESSAGE_LIMIT,
-                timeout=aiohttp.ClientWSTimeout(ws_close=5.0),
+                timeout=aiohttp.ClientWSTimeout(ws_close=_GOODBYE),
             )
         except aiohttp.WSServerHandshakeError as refusal:
             kept = sayable(rules.end_to_end(CIMultiDict(refusal.headers or {})))

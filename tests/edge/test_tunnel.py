@@ -246,15 +246,35 @@ async def test_a_close_of_the_client_reaches_the_server(front: Opened, speaker: 
     said: list[Any] = []
 
     async def listens(socket: web.WebSocketResponse) -> None:
+        socket._autoclose = False
         said.append(await socket.receive())
+        await socket.close(code=4999)
 
     speaks.talk = listens
     async with talking(await front(MCP_UPSTREAM_URL=url)) as socket:
         await socket.close(code=4242, message=b"bye")
-        assert socket.close_code == 4242
+        assert socket.close_code == 4999  # its answer, as without us
     await speaks.end()
     assert said[0].type is WSMsgType.CLOSE
     assert (said[0].data, said[0].extra) == (4242, "bye")
+
+
+async def test_a_close_of_the_server_in_a_conversation_reaches_the_client(
+    front: Opened, speaker: Spoken
+) -> None:
+    """As above, while we wait for the client to speak."""
+    speaks, url = speaker
+
+    async def leaves_later(socket: web.WebSocketResponse) -> None:
+        await socket.receive()
+        await socket.close(code=4321)
+
+    speaks.talk = leaves_later
+    async with talking(await front(MCP_UPSTREAM_URL=url)) as socket:
+        await socket.send_str("go")
+        message = await socket.receive()
+        assert (message.type, message.data) == (WSMsgType.CLOSE, 4321)
+    assert (await speaks.end()).close_code == 4321
 
 
 async def test_a_close_without_a_code_is_a_normal_one(front: Opened, speaker: Spoken) -> None:
@@ -368,7 +388,7 @@ async def test_a_hijack_is_refused_before_the_server_is_asked(
     [
         ("Sec-WebSocket-Version: 13",),
         ("Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: short"),
-        ("Sec-WebSocket-Version: 7", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="),
+        ("Sec-WebSocket-Version: 99", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="),
     ],
 )
 async def test_a_handshake_that_is_none_leaves_nothing_open(

@@ -64,8 +64,10 @@ class Bench:
 
 
 @pytest.fixture
-def bench(reader: Reader) -> Bench:
-    return Bench(reader)
+def bench(reader: Reader) -> Iterator[Bench]:
+    made = Bench(reader)
+    yield made
+    made.log.close()  # its thread must not write where another test's file is by then
 
 
 # --- lines
@@ -234,6 +236,7 @@ def test_nothing_global_is_configured(bench: Bench) -> None:
     """House style, section 9: no global config; structlog's default prints to stdout."""
     assert not structlog.is_configured()
     bench.log("a")
+    assert not structlog.is_configured()
 
 
 # --- libraries
