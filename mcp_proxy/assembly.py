@@ -93,6 +93,7 @@ class Sidecar:
             rng=random.random,
         )
         self._discovery = Discovery(lambda *asked: self._ask(look, *asked))
+        self._discovering = False
         self._said: Mapping[str, Any] = {}  # the server's last health fields
         # --- the layers, outermost first; one that is off is absent
         observe = Observe(self.metrics, self._clock, log)
@@ -278,10 +279,16 @@ class Sidecar:
         self.catalogue.learn(credentials(call.headers), result, first_page=first)
 
     async def answers_changed(self) -> None:
-        """Drop all stored answers: the server says that they are out of date."""
+        """Drop all stored answers: something has happened that may have changed them."""
         if self.shelf is not None:
             await self.shelf.invalidate()
-            self._log("cache.invalidated", reason="the server said so")
+            self._log("cache.invalidated", reason="the server spoke on a stream")
+
+    async def tools_changed(self) -> None:
+        """Drop all stored answers, and what was known of the tools."""
+        await self.answers_changed()
+        if not self._discovering:
+            self._tasks(self._discover(), "discover tools")
 
     def _presence_changed(self, before: State, after: State) -> None:
         level = {State.LOST: "error", State.RESTARTING: "warning"}.get(after, "info")
@@ -304,8 +311,12 @@ class Sidecar:
             self.monitor.nudge()
 
     async def _discover(self) -> None:
+        self._discovering = True
         self.catalogue.forget()
-        found = await self._discovery.tools()
+        try:
+            found = await self._discovery.tools()
+        finally:
+            self._discovering = False
         if found is not None:
             self.catalogue.learn(OURSELVES, found)
 
@@ -335,7 +346,6 @@ class Sidecar:
         """Return status code and body of `/api/health`."""
         last = self.monitor.last
         now = self._clock.now()
-        total = self.metrics.snapshot()["total"]
         return report.health(
             report.Facts(
                 target=self.address.origin,
@@ -351,7 +361,7 @@ class Sidecar:
                 },
                 circuits=self.breaker.snapshot() if self.breaker else {},
                 cache=self._cache_facts(),
-                failures={**total["verdicts"], **total["proxy_errors"]},
+                failures=self.metrics.outcomes,
                 tools=self.catalogue.size,
                 uptime=now - self._began,
                 version=__version__,

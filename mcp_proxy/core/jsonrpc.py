@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from mcp_proxy.core.call import Headers
-from mcp_proxy.core.message import Dialect, Message
+from mcp_proxy.core.message import Dialect, Message, is_name
 from mcp_proxy.core.reading import Json, Vocabulary, read_loosely, read_object
 from mcp_proxy.core.verdict import Verdict
 
@@ -50,15 +50,11 @@ def read_request(data: bytes, headers: Headers) -> Message | None:
         return None
     if stateless and not _mirrors(headers, method, params, version):
         return None
-    tool = params.get("name") if method == "tools/call" else ""
-    return Message(
-        Dialect.RPC,
-        method,
-        request_id,
-        params,
-        tool=tool if isinstance(tool, str) else "",
-        stateless=stateless,
-    )
+    name = params.get("name") if method == "tools/call" else ""
+    tool = name if isinstance(name, str) else ""
+    if not is_name(tool) or not is_name(method):
+        return None
+    return Message(Dialect.RPC, method, request_id, params, tool=tool, stateless=stateless)
 
 
 def _parts(envelope: Json) -> tuple[str | None, str | int | None, Json | None]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, TypeGuard
 
 
 class Dialect(Enum):
@@ -39,3 +39,12 @@ class Message:
 
 
 NOTHING = Message()
+
+# Names become keys of circuits, counts and memos, which are bounded by number: a longer one is not
+# read. The longest in the wild are below 128 (the specification advises that for tools).
+_LONGEST_NAME = 256
+
+
+def is_name(value: object) -> TypeGuard[str]:
+    """Tell whether a method, service or tool name is a text of bearable length."""
+    return isinstance(value, str) and len(value) <= _LONGEST_NAME

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from mcp_proxy.core.message import Dialect, Message
+from mcp_proxy.core.message import Dialect, Message, is_name
 from mcp_proxy.core.reading import Json, Vocabulary, read_loosely, read_object
 from mcp_proxy.core.verdict import Verdict
 
@@ -21,7 +21,7 @@ def read_tool_call(data: bytes) -> Message | None:
     if body is None or _FIELDS.is_mimicked(body):
         return None
     service, tool = body.get("service"), body.get("tool_name")
-    if not isinstance(service, str) or not isinstance(tool, str) or not tool:
+    if not is_name(service) or not is_name(tool) or not tool:
         return None
     if not isinstance(body.get("params", {}), dict):
         return None

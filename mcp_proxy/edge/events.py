@@ -28,7 +28,11 @@ class Listener(Protocol):
         ...
 
     async def answers_changed(self) -> None:
-        """Take note that lists or resources are out of date."""
+        """Take note that what was kept may be out of date."""
+        ...
+
+    async def tools_changed(self) -> None:
+        """Take note that the server has other tools now, or says other things of them."""
         ...
 
 
@@ -107,9 +111,13 @@ class Ear:
         message = read_answer(event.data) if event.data else None
         if message is None:
             return
-        stream.asking = jsonrpc.wants_client(message)
+        if "method" not in message or jsonrpc.wants_client(message):
+            # a notification in between (progress, a log line) does not end the waiting
+            stream.asking = jsonrpc.wants_client(message)
         if _answers(message, self._call):
             await self._take_answer(stream, message)
+        elif message.get("method") == "notifications/tools/list_changed":
+            await self._listener.tools_changed()
         elif jsonrpc.changes_answers(message) or self._answers_elsewhere(message):
             await self._listener.answers_changed()
 

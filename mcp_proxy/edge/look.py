@@ -44,9 +44,10 @@ class Look:
 
 
 def fields_in(data: bytes) -> dict[str, Any]:
-    """Return the JSON object in a health page, or nothing."""
+    """Return the JSON object in a health page, or nothing; one too deep to be told on is nothing."""
     try:
         value = orjson.loads(data)
-    except ValueError:
+        orjson.dumps(value)
+    except (ValueError, TypeError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -104,7 +104,9 @@ class Own:
 async def _narrowing(request: web.Request) -> dict[str, str]:
     """Return what a clear is narrowed to, of the query and a JSON body."""
     asked: dict[str, Any] = dict(request.query)
-    data = await request.content.read(_BODY_LIMIT)
+    if len(asked) < len(request.query):
+        raise BadRequestError("Name each narrowing once.")
+    data = await _small_body(request)
     if data.strip():
         try:
             body = orjson.loads(data)
@@ -119,6 +121,15 @@ async def _narrowing(request: web.Request) -> dict[str, str]:
                 f"Cannot narrow by {name[:40]!r}; known, as texts: {', '.join(_NARROWINGS)}."
             )
     return asked
+
+
+async def _small_body(request: web.Request) -> bytes:
+    data = b""
+    while piece := await request.content.readany():
+        data += piece
+        if len(data) > _BODY_LIMIT:
+            raise BadRequestError("The body is too large.")
+    return data
 
 
 def allowed(methods: Mapping[str, object]) -> str:

@@ -82,10 +82,11 @@ class Rescue:
     ) -> tuple[int, str, bytes]:
         message = call.message
         if message.dialect is Dialect.RPC and message.id is not None:
-            # An error to `server/discover` would read as "this is an old server" (SDK 2.3, auto).
-            if message.method != "server/discover":
-                return 200, JSON, self._rpc(call, error, details)
-        elif message.dialect is Dialect.REST:
+            if message.method == "server/discover":
+                # anything but a 503 would read as "this is an old server" (SDK 2.3, mode auto)
+                return 503, PROBLEM, problem(error, details)
+            return 200, JSON, self._rpc(call, error, details)
+        if message.dialect is Dialect.REST:
             text = errors.advice(error, repeatable=call.intent.repeatable)
             stamp = self._clock.wall().isoformat()
             status = 200 if self._style.always_200 else error.status

@@ -105,6 +105,12 @@ class Metrics:
         cache = self._total().cache
         return cache["hit"], cache["miss"] + cache["collapsed"]
 
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """Return how often calls ended in which verdict, and in which error of ours."""
+        total = self._total()
+        return {**total.verdicts, **total.codes}
+
     def snapshot(self) -> dict[str, Any]:
         """Return all counts as JSON-able values."""
         return {

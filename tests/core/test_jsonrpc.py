@@ -420,3 +420,10 @@ def test_annotations_are_learned_from_well_formed_tools_only(
     """Protocol section 4: an unknown tool has none."""
     assert jsonrpc.annotations_of({"tools": tools}) == found
     assert jsonrpc.annotations_of({}) == {}
+
+
+@pytest.mark.parametrize("method", ["tools/call", "x" * 257])
+def test_a_message_with_an_endless_name_is_opaque(method: str) -> None:
+    """Names become keys of tables that are bounded by number (F43, F46)."""
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {"name": "x" * 257}}
+    assert read_request(json.dumps(body).encode(), CIMultiDict()) is None

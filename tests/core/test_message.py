@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mcp_proxy.core.message import NOTHING, Message
+from mcp_proxy.core.message import NOTHING, Message, is_name
 from tests.fakes import rest_tool, rpc, tool
 
 
@@ -40,3 +40,10 @@ def test_a_progress_token_stands_in_meta(meta: Any, has: bool) -> None:
     """MCP, basic/utilities/progress: `params._meta.progressToken`."""
     assert tool(_meta=meta).has_progress_token is has
     assert not tool(arguments={"progressToken": 1}).has_progress_token
+
+
+def test_a_name_that_is_longer_than_any_in_the_wild_is_not_read() -> None:
+    """Names become keys of tables that are bounded by number (F43, F46)."""
+    assert is_name("x" * 256)
+    assert not is_name("x" * 257)
+    assert not is_name(None)

@@ -140,7 +140,8 @@ Answer = bytes | Callable[[Exchange], Awaitable[None]]
 class Upstream:
     """The server behind, under control: records requests, plays answers in order.
 
-    What the sidecar asks on its own account (it carries no Via) is answered 404 and kept apart.
+    What the sidecar asks on its own account (it carries no Via) is kept apart, and answered 404
+    or as `own` says.
     """
 
     def __init__(self) -> None:
@@ -149,6 +150,7 @@ class Upstream:
         self.on: list[int] = []  # the connection on which each request came
         self.open: set[int] = set()  # connections that carried a request and are still there
         self.looks: list[Said] = []
+        self.own = answer(status="404 Not Found")
         self.reads_bodies = True  # before answering
         self._answers: list[Answer] = [answer()]
         self._connections = 0
@@ -203,7 +205,7 @@ class Upstream:
                 if "Via" not in asked:
                     self.looks.append(asked)
                     await self.tell()
-                    await exchange.send(answer(status="404 Not Found"))
+                    await exchange.send(self.own)
                     continue
                 self.asked.append(asked)
                 self.on.append(number)

@@ -1,0 +1,358 @@
+"""The sidecar's own endpoints."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.edge.conftest import Opened
+from tests.edge.wire import (
+    Front,
+    Upstream,
+    answer,
+    get,
+    post,
+    request,
+    result,
+    rpc,
+    unused_port,
+)
+
+OURS = ["/livez", "/readyz", "/api/health", "/api/metrics", "/api/cache/clear"]
+ISSUE = {"service": "jira", "tool_name": "jira_get_issue", "params": {}}
+QUERY = {"service": "salesforce", "tool_name": "salesforce_query", "params": {}}
+LIST = rpc("tools/list")
+TOKEN = "s3cret-\xe4"
+BEARER = f"Authorization: Bearer {TOKEN}".encode().decode("latin-1")
+CLEAR = "/api/cache/clear"
+
+
+async def watched(front: Opened, upstream: Upstream, **settings: Any) -> Front:
+    """Return a sidecar whose health monitor has looked once."""
+    sidecar = await front(**settings)
+    sidecar.sidecar.start()
+    while sidecar.sidecar.monitor.last is None:
+        await asyncio.sleep(0)  # noqa: TID251 - lets the probe's answer in
+    return sidecar
+
+
+# --- in general
+
+
+@pytest.mark.parametrize("path", OURS)
+async def test_own_endpoints_shadow_the_servers(
+    front: Opened, upstream: Upstream, path: str
+) -> None:
+    sidecar = await front()
+    for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"):
+        await sidecar.ask(request(method, f"{path}?x=1"))
+    assert upstream.asked == []
+
+
+@pytest.mark.parametrize("path", ["/livez/", "/api/healthy", "/api/cache", "/API/health", "/metric"])
+async def test_other_paths_are_the_servers(front: Opened, upstream: Upstream, path: str) -> None:
+    await (await front()).ask(get(path))
+    assert upstream.asked[0].target == path
+
+
+@pytest.mark.parametrize(("path", "allow"), [(path, "GET, HEAD, OPTIONS") for path in OURS[:4]])
+async def test_a_get_endpoint_takes_get_alone(front: Opened, path: str, allow: str) -> None:
+    sidecar = await front()
+    for method in ("POST", "PUT", "DELETE", "PATCH"):
+        heard = await sidecar.ask(request(method, path))
+        assert heard.status == 405
+        assert heard["Allow"] == allow
+        assert heard["Content-Type"] == "application/problem+json"
+        assert heard.json["code"] == "method_not_allowed"
+    heard = await sidecar.ask(request("OPTIONS", path))
+    assert (heard.status, heard["Allow"]) == (204, allow)
+
+
+async def test_a_get_changes_nothing(front: Opened, upstream: Upstream) -> None:
+    """DESIGN section 6, F38: an image tag of a foreign page asks with GET."""
+    upstream.plays(answer(result(1, tools=[])))
+    sidecar = await front()
+    await sidecar.ask(post("/mcp", LIST))
+    for method in ("GET", "HEAD", "PUT", "DELETE"):
+        heard = await sidecar.ask(request(method, CLEAR))
+        assert heard.status == 405
+        assert heard["Allow"] == "POST, OPTIONS"
+    assert "hit" in (await sidecar.ask(post("/mcp", LIST)))["Cache-Status"]
+
+
+@pytest.mark.parametrize("path", OURS[:4])
+async def test_nobody_keeps_what_we_say_of_ourselves(front: Opened, path: str) -> None:
+    """And HEAD tells the same without saying it."""
+    sidecar = await front()
+    heard = await sidecar.ask(get(path))
+    assert heard["Cache-Control"] == "no-store"
+    assert heard["Content-Type"] == "application/json"
+    head = await sidecar.ask(request("HEAD", path))
+    assert (head.status, head.body) == (heard.status, b"")
+
+
+async def test_the_probes_tell_alive_and_ready(front: Opened) -> None:
+    """Liveness never looks at the server."""
+    sidecar = await front(MCP_UPSTREAM_URL=f"http://localhost:{unused_port()}")
+    live, ready = [await sidecar.ask(get(path)) for path in OURS[:2]]
+    assert (live.status, live.json) == (200, {"status": "alive"})
+    assert (ready.status, ready.json) == (200, {"status": "ready"})
+    sidecar.sidecar.inbound.draining = True
+    live, ready = [await sidecar.ask(get(path)) for path in OURS[:2]]
+    assert live.status == 200
+    assert (ready.status, ready.json) == (503, {"status": "draining"})
+
+
+# --- health
+
+
+HEALTH = {
+    "status": "healthy",
+    "timestamp": "2026-01-01T00:00:00",
+    "connections": {"jira": {"connected": True}},
+    "available_tools": 7,
+}
+
+
+async def test_health_keeps_the_servers_fields_beside_ours(
+    front: Opened, upstream: Upstream
+) -> None:
+    """DESIGN section 6: our status wins, the old one is `upstream_status`."""
+    upstream.own = answer(json.dumps(HEALTH).encode())
+    heard = await (await watched(front, upstream)).ask(get("/api/health"))
+    assert heard.status == 200
+    said = heard.json
+    assert said["status"] == said["upstream_status"] == "healthy"
+    assert {name: said[name] for name in HEALTH} == HEALTH
+    assert said["services"] == HEALTH["connections"]
+    assert said["upstream"]["state"] == "present"
+    assert said["upstream"]["probe_status"] == 200
+    assert said["cache"]["store"] == "memory"
+    assert said["cache"]["hits"] == said["cache"]["misses"] == 0
+    assert {circuit["state"] for circuit in said["circuits"].values()} == {"closed"}
+    assert said["failures"] == {}
+    assert said["uptime_seconds"] >= 0
+    assert said["version"]
+
+
+async def test_a_server_that_calls_itself_ill_is_degraded(
+    front: Opened, upstream: Upstream
+) -> None:
+    upstream.own = answer(json.dumps({**HEALTH, "status": "sick"}).encode())
+    heard = await (await watched(front, upstream)).ask(get("/api/health"))
+    assert (heard.status, heard.json["status"]) == (200, "degraded")
+    assert heard.json["upstream_status"] == "sick"
+
+
+async def test_a_server_without_a_health_page_is_alive(front: Opened, upstream: Upstream) -> None:
+    """Any status below 500."""
+    heard = await (await watched(front, upstream)).ask(get("/api/health"))
+    assert (heard.status, heard.json["status"]) == (200, "healthy")
+    assert heard.json["upstream"]["probe_status"] == 404
+
+
+async def test_a_failing_server_is_degraded(front: Opened, upstream: Upstream) -> None:
+    upstream.own = answer(status="500 Oh No")
+    heard = await (await watched(front, upstream)).ask(get("/api/health"))
+    assert (heard.status, heard.json["status"]) == (200, "degraded")
+    assert heard.json["upstream"]["failed_probes"] == 1
+
+
+async def test_a_server_that_is_away_is_unhealthy(front: Opened, upstream: Upstream) -> None:
+    """503 only if it cannot be reached."""
+    url = f"http://localhost:{unused_port()}"
+    heard = await (await watched(front, upstream, MCP_UPSTREAM_URL=url)).ask(get("/api/health"))
+    assert (heard.status, heard.json["status"]) == (503, "unhealthy")
+    assert heard.json["upstream"]["state"] == "lost"
+    assert heard.json["upstream"]["probe_error"] == "upstream_unreachable"
+
+
+@pytest.mark.parametrize(
+    "page",
+    [b"", b"<html>", b"[1]", b'"ok"', b'{"status": ' + b"[" * 400 + b"]" * 400 + b"}", b"\xff"],
+)
+async def test_a_health_page_that_says_nothing_breaks_nothing(
+    front: Opened, upstream: Upstream, page: bytes
+) -> None:
+    """F17: depth, too."""
+    upstream.own = answer(page)
+    heard = await (await watched(front, upstream)).ask(get("/api/health"))
+    assert (heard.status, heard.json["status"]) == (200, "healthy")
+
+
+async def test_health_shows_no_password_of_the_upstream_url(
+    front: Opened, upstream: Upstream
+) -> None:
+    """F42."""
+    url = upstream.url.replace("//", "//me:canary@")
+    sidecar = await watched(front, upstream, MCP_UPSTREAM_URL=url)
+    for path in OURS[2:4]:
+        assert b"canary" not in (await sidecar.ask(get(path))).body
+    assert "canary" not in str(sidecar.told())
+
+
+# --- metrics
+
+
+async def test_metrics_count_calls(front: Opened, upstream: Upstream) -> None:
+    upstream.plays(answer(result(1, tools=[])))
+    sidecar = await front()
+    for _ in range(2):
+        await sidecar.ask(post("/mcp", LIST))
+    said = (await sidecar.ask(get("/api/metrics"))).json
+    assert said["total"]["requests"] == 2
+    assert said["total"]["cache"]["hits"] == 1
+    assert said["tools"][0]["tool"] == "tools/list"
+    assert said["open_streams"] == 0
+    assert said["cache"]["entries"] == 1
+    assert said["circuits"]
+
+
+async def test_metrics_can_be_switched_off(front: Opened) -> None:
+    """DESIGN section 7: then the endpoint is 404."""
+    heard = await (await front(MCP_ENABLE_METRICS="false")).ask(get("/api/metrics"))
+    assert (heard.status, heard.json["code"]) == (404, "not_found")
+
+
+async def test_what_is_off_is_shown_as_off(front: Opened) -> None:
+    sidecar = await front(MCP_ENABLE_CACHING="false", MCP_ENABLE_CIRCUIT_BREAKER="false")
+    assert (await sidecar.ask(get("/api/health"))).json["cache"] == {"store": "off"}
+    said = (await sidecar.ask(get("/api/metrics"))).json
+    assert (said["cache"], said["circuits"]) == (None, {})
+    assert (await sidecar.ask(post(CLEAR, b""))).json == {"cleared": "all", "entries": 0}
+
+
+# --- clearing the cache
+
+
+@pytest.fixture
+async def filled(front: Opened, upstream: Upstream, tmp_path: Path) -> Front:
+    """Return a sidecar that knows two tools' answers and a list."""
+    rules = tmp_path / "rules.toml"
+    rules.write_text('[tools."*"]\nread_only = true\n')
+    upstream.plays(answer(b'{"success": true}'), answer(b'{"success": true}'), answer(result(1)))
+    sidecar = await front(MCP_CONFIG_FILE=rules)
+    for _ in "ab":
+        await sidecar.ask(post("/api/call-tool", ISSUE))
+        await sidecar.ask(post("/api/call-tool", QUERY))
+        await sidecar.ask(post("/mcp", LIST))
+    assert len(upstream.asked) == 3
+    return sidecar
+
+
+async def known(sidecar: Front) -> str:
+    """Return which of the three are still known; what is not is asked for anew, and fails."""
+    asked = {"i": post("/api/call-tool", ISSUE), "q": post("/api/call-tool", QUERY)}
+    asked["l"] = post("/mcp", LIST)
+    return "".join(
+        [
+            name
+            for name, raw in asked.items()
+            if "; hit" in (await sidecar.ask(raw))["Cache-Status"]
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "body", "left"),
+    [
+        (CLEAR, b"", ""),
+        (CLEAR, b" \n", ""),
+        (CLEAR, b"{}", ""),
+        (f"{CLEAR}?service=jira", b"", "ql"),
+        (CLEAR, b'{"service": "jira"}', "ql"),
+        (CLEAR, b'{"tool": "salesforce_query"}', "il"),
+        (f"{CLEAR}?service=jira", b'{"tool": "jira_get_issue"}', "ql"),
+        (f"{CLEAR}?service=jira&tool=salesforce_query", b"", "iql"),
+        (f"{CLEAR}?tool=other", b'{"tool": "jira_get_issue"}', "ql"),
+    ],
+)
+async def test_a_clear_forgets_what_it_names(
+    filled: Front, target: str, body: bytes, left: str
+) -> None:
+    heard = await filled.ask(post(target, body))
+    assert heard.status == 200
+    assert heard.json["entries"] == 3 - len(left)
+    assert await known(filled) == left
+
+
+@pytest.mark.parametrize(
+    ("target", "body"),
+    [
+        (f"{CLEAR}?tol=jira_get_issue", b""),
+        (f"{CLEAR}?tool=", b""),
+        (f"{CLEAR}?tool=jira_get_issue&tool=salesforce_query", b""),
+        (CLEAR, b'{"tool": 5}'),
+        (CLEAR, b'{"tool": null}'),
+        (CLEAR, b'{"tool": "x", "all": true}'),
+        (CLEAR, b"[]"),
+        (CLEAR, b'"all"'),
+        (CLEAR, b"tool=jira_get_issue"),
+        (CLEAR, b"{"),
+        (CLEAR, b'{"tool": "' + b"x" * 20_000 + b'"}'),
+        (CLEAR, b" " * 20_000 + b'{"tool": "jira_get_issue"}'),
+    ],
+)
+async def test_a_clear_that_is_not_understood_clears_nothing(
+    filled: Front, target: str, body: bytes
+) -> None:
+    """A typing mistake must not clear everything."""
+    heard = await filled.ask(post(target, body))
+    assert heard.status == 400
+    assert heard["Content-Type"] == "application/problem+json"
+    assert heard.json["code"] == "bad_request"
+    assert len(heard.body) < 500
+    assert await known(filled) == "iql"
+
+
+async def test_a_narrowing_that_comes_in_pieces_is_read_whole(filled: Front) -> None:
+    raw = post(CLEAR, {"tool": "jira_get_issue"})
+    async with filled.client() as client:
+        await client.send(raw[:-10])
+        await filled.ask(get("/livez"))
+        await client.send(raw[-10:])
+        heard = await client.hear()
+    assert (heard.status, heard.json["entries"]) == (200, 1)
+    assert await known(filled) == "ql"
+
+
+async def test_a_clear_is_told(filled: Front) -> None:
+    await filled.ask(post(f"{CLEAR}?service=jira", b""))
+    await filled.ask(post(CLEAR, b""))
+    told = [event for event in filled.told() if event["event"] == "cache.cleared"]
+    assert [(event["scope"], event["entries"]) for event in told] == [("service:jira", 1), ("all", 2)]
+
+
+# --- the admin token
+
+
+@pytest.mark.parametrize("raw", [get("/api/metrics"), post(CLEAR, b"")])
+async def test_the_token_guards_what_changes_or_reveals(front: Opened, raw: bytes) -> None:
+    sidecar = await front(MCP_ADMIN_TOKEN=TOKEN)
+    wrong = ["", "Authorization: Bearer x", BEARER + "x", BEARER.replace("Bearer", "Basic")]
+    for header in wrong:
+        asked = raw.replace(b"Host:", header.encode("latin-1") + b"\r\nHost:") if header else raw
+        heard = await sidecar.ask(asked)
+        assert heard.status == 401
+        assert heard["WWW-Authenticate"] == 'Bearer realm="mcp-sidecar"'
+        assert TOKEN.encode() not in heard.body
+    asked = raw.replace(b"Host:", BEARER.encode("latin-1") + b"\r\nHost:")
+    assert (await sidecar.ask(asked)).status == 200
+
+
+async def test_a_refused_clear_clears_nothing(front: Opened, upstream: Upstream) -> None:
+    upstream.plays(answer(result(1, tools=[])))
+    sidecar = await front(MCP_ADMIN_TOKEN=TOKEN)
+    await sidecar.ask(post("/mcp", LIST))
+    assert (await sidecar.ask(post(CLEAR, b""))).status == 401
+    assert "hit" in (await sidecar.ask(post("/mcp", LIST)))["Cache-Status"]
+
+
+async def test_what_does_not_reveal_stays_open(front: Opened, upstream: Upstream) -> None:
+    """Probes and health; and the token is asked of nobody who asks the server."""
+    sidecar = await front(MCP_ADMIN_TOKEN=TOKEN)
+    for path in (*OURS[:3], "/page"):
+        assert (await sidecar.ask(get(path))).status in {200, 503}
+    assert len(upstream.asked) == 1
