@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import signal
 import sys
 from typing import Any
 
@@ -54,6 +55,9 @@ def run(**typed: str | None) -> None:
     Every setting is also an environment variable (MCP_…) or a key of the file that --config
     names; the README has the table.
     """
+    # Until we listen there is nothing to drain; and as first process of a container, one without a
+    # handler of its own would not hear SIGTERM at all.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     settings, warnings = _settings(typed)
     sys.exit(_run(_serve(settings, warnings)))
 
@@ -73,10 +77,12 @@ def _settings(typed: dict[str, str | None]) -> tuple[Any, list[str]]:
     """Return the settings and their warnings, or exit 2 with every fault."""
     from mcp_proxy.settings import Loader, SettingsError  # noqa: PLC0415 - --help stays quick
 
+    loader = Loader(typed, os.environ)  # noqa: TID251 - handed on once, from here
     try:
-        loader = Loader(typed, os.environ)  # noqa: TID251 - handed on once, from here
         return loader.load(), loader.warnings
     except SettingsError as error:
+        for warning in loader.warnings:
+            click.echo(f"  warning: {warning}", err=True)
         count = len(error.faults)
         click.echo(
             f"mcp-sidecar: {count} setting{'' if count == 1 else 's'} cannot be used:", err=True

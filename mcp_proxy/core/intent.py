@@ -80,9 +80,8 @@ _ONCE = frozenset(
 )
 # A continuation belongs to one exchange: an elicited answer, a token that may be single use.
 _CONTINUES = ("inputResponses", "requestState", "task")
-# Method and tool names come from callers; a full memo forgets everything, and takes no giants.
+# Method and tool names come from callers (core/message bounds them); a full memo forgets all.
 _MEMO_LIMIT = 4096
-_NAMES_LIMIT = 512  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,16 +124,10 @@ class Decisions:
         )
         known = self._memo.get(facts)
         if known is None:
-            known = self._decide(message, annotations, continues=continues)
-            self._remember(facts, message, known)
+            if len(self._memo) >= _MEMO_LIMIT:
+                self._memo.clear()
+            known = self._memo[facts] = self._decide(message, annotations, continues=continues)
         return known
-
-    def _remember(self, facts: tuple[object, ...], message: Message, intent: Intent) -> None:
-        if len(message.method) + len(message.service) + len(message.tool) > _NAMES_LIMIT:
-            return
-        if len(self._memo) >= _MEMO_LIMIT:
-            self._memo.clear()
-        self._memo[facts] = intent
 
     def _decide(
         self, message: Message, annotations: Annotations | None, *, continues: bool

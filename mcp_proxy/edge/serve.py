@@ -1,9 +1,11 @@
 """Listen, serve until told to stop, and drain."""
 
 import asyncio
+import errno
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 from aiohttp import web
 
@@ -16,10 +18,13 @@ _READ_BUFFER = 65_536
 # aiohttp waits up to twice this for calls that did not end in the grace; its 60 s would outlast
 # the 10 s after which Docker kills.
 _SHUTDOWN = 0.5
+# This machine has no such address, or does not speak that version of IP.
+_ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 async def listen(app: web.Application, host: str, port: int) -> tuple[web.AppRunner, list[str]]:
     """Start to accept connections; return the runner and the URLs. Raises OSError."""
+    sockets = await bound(host, port)
     app.on_response_prepare.append(take_back)
     runner = web.AppRunner(
         app,
@@ -36,7 +41,7 @@ async def listen(app: web.Application, host: str, port: int) -> tuple[web.AppRun
     )
     await runner.setup()
     urls = []
-    for found in await bound(host, port):
+    for found in sockets:
         site = web.SockSite(runner, found, backlog=_BACKLOG)
         await site.start()
         address, taken, *_ = found.getsockname()
@@ -51,25 +56,48 @@ async def bound(host: str, port: int) -> list[socket.socket]:
     """
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return bind_all([(family, address) for family, _, _, _, address in dict.fromkeys(found)], port)
+
+
+def bind_all(addresses: Iterable[tuple[int, Any]], port: int) -> list[socket.socket]:
+    """Bind each address that this machine has; raises OSError where somebody else has the port.
+
+    Half of a name is not enough: who asks for the other half would reach that somebody.
+    """
     sockets: list[socket.socket] = []
-    refused: OSError | None = None
-    for family, _, _, _, address in dict.fromkeys(found):
-        # IPPROTO_TCP by name: without it asyncio leaves TCP_NODELAY off, 40 ms an answer
-        one = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    absent = OSError("the name has no address")
+    try:
+        for family, address in addresses:
+            taken = sockets[0].getsockname()[1] if sockets else port
+            try:
+                sockets.append(bind(family, (address[0], taken, *address[2:])))
+            except OSError as error:
+                # what one family chose for us may be taken in the other
+                if error.errno not in _ABSENT and (port or not sockets):
+                    raise
+                absent = error
+    except OSError:
+        for one in sockets:
+            one.close()
+        raise
+    if not sockets:
+        raise absent
+    return sockets
+
+
+def bind(family: int, address: Any) -> socket.socket:
+    """Return a socket of ours at an address."""
+    # IPPROTO_TCP by name: without it asyncio leaves TCP_NODELAY off, 40 ms an answer
+    one = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        taken = sockets[0].getsockname()[1] if sockets else port
-        try:
-            one.bind((address[0], taken, *address[2:]))
-        except OSError as error:
-            one.close()
-            refused = error
-            continue
-        sockets.append(one)
-    if not sockets:
-        raise refused or OSError(f"{host} has no address")
-    return sockets
+        one.bind(address)
+    except OSError:
+        one.close()
+        raise
+    return one
 
 
 async def until_stopped(drain: Callable[[], Awaitable[bool]]) -> bool:

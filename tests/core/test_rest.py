@@ -47,6 +47,8 @@ def test_the_whole_body_is_the_question(more: dict[str, Any]) -> None:
         {**CALL, "service": 1},
         {**CALL, "tool_name": ""},
         {**CALL, "tool_name": ["look"]},
+        {**CALL, "tool_name": "x" * 257},
+        {**CALL, "service": "x" * 257},
         {**CALL, "params": None},
         {**CALL, "params": []},
         {**CALL, "params": "q"},
