@@ -439,7 +439,9 @@ class Loader:
         origin = f" ({self._origins[path]})" if path in self._origins else ""
         if fault["type"] == "extra_forbidden":
             return f"{key}{origin}: unknown key{nearest(where[-1], _siblings(where))}"
-        got = "a secret" if variable and _is_secret(*path) else repr(fault["input"])
+        got = repr(fault["input"])
+        if variable and _is_secret(*path) and ("@" in got or not variable.endswith("_URL")):
+            got = "a secret"
         message = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
         return f"{key}{origin}: got {got}, expected {message}"
 
