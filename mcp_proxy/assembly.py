@@ -209,6 +209,7 @@ class Sidecar:
             self.upstream_name,
             ignored=settings.cache.ignore_headers,
             share_sessions=settings.cache.share_sessions,
+            host_matters=True,  # it goes upstream as X-Forwarded-Host, and a server may build links of it
         )
         limit = settings.server.buffer_limit
         return (

@@ -5,6 +5,7 @@ it came from, what was got, what was expected, and the nearest known key.
 """
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,6 +31,8 @@ from pydantic_settings import (
 from mcp_proxy.core.addresses import address
 
 PREFIX = "MCP_"
+# Of a URL that cannot be used, what is scheme, host, port and path beyond doubt.
+_HARMLESS_URL = re.compile(r"(\w+://)?[\w.-]*(:\d{1,6})?(/[\w./-]*)?")
 
 
 class SettingsError(Exception):
@@ -49,7 +52,13 @@ def _listed(value: object) -> object:
 
 
 def _usable_url(value: SecretStr) -> SecretStr:
-    address(value.get_secret_value(), "/")
+    try:
+        address(value.get_secret_value(), "/")
+    except ValueError:  # its text may quote what was meant as a password
+        raise ValueError(
+            "an http:// or https:// URL with a host, and without query and fragment, "
+            "such as http://localhost:9000"
+        ) from None
     return value
 
 
@@ -391,12 +400,17 @@ class Loader:
         if not file:
             return None
         try:
-            return Path(file).read_text(encoding="utf-8").strip()
+            secret = Path(file).read_text(encoding="utf-8").strip()
         except OSError as error:
-            self._faults.append(
-                f"{variable} (environment): got {file!r}, expected a readable file ({error.strerror})"
-            )
-            return None
+            expected = f"a readable file ({error.strerror})"
+        except UnicodeDecodeError:
+            expected = "a text file"
+        else:
+            if secret:
+                return secret
+            expected = "a file that is not empty"  # else what it guards would stand open
+        self._faults.append(f"{variable} (environment): got {file!r}, expected {expected}")
+        return None
 
     def _strangers(self, environ: Mapping[str, str]) -> Iterator[str]:
         secrets = {f"{name}_FILE" for name, path in self._known.items() if _is_secret(*path)}
@@ -418,11 +432,11 @@ class Loader:
             return {}
         values: dict[tuple[str, ...], Any] = {}
         for section, table in tables.items():
-            if isinstance(table, dict):
+            if isinstance(table, dict) and section in Settings.model_fields:
                 values |= {(section, key): value for key, value in table.items()}
             else:
                 values[section,] = table
-        for key in values:
+        for key in (*values, *((section,) for section in tables)):
             self._origins.setdefault(key, f"file {path}")
         return values
 
@@ -439,14 +453,23 @@ class Loader:
         origin = f" ({self._origins[path]})" if path in self._origins else ""
         if fault["type"] == "extra_forbidden":
             return f"{key}{origin}: unknown key{nearest(where[-1], _siblings(where))}"
-        got = repr(fault["input"])
-        if variable and _is_secret(*path) and ("@" in got or not variable.endswith("_URL")):
-            got = "a secret"
+        whole_table = len(path) == 1
+        secret = whole_table or (variable is not None and _is_secret(*path))
+        got = _shown(fault["input"], secret=secret)
         message = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
         return f"{key}{origin}: got {got}, expected {message}"
 
     def _from_file(self, path: tuple[str, ...]) -> bool:
         return self._origins.get(path, "").startswith("file")
+
+
+def _shown(value: object, *, secret: bool) -> str:
+    """Return a wrong value as it may be printed: tables may hold secrets, URLs passwords."""
+    if isinstance(value, dict | list):
+        return "a table" if isinstance(value, dict) else "a list"
+    if secret and not (isinstance(value, str) and _HARMLESS_URL.fullmatch(value)):
+        return "a secret"
+    return repr(value)
 
 
 def _siblings(where: tuple[str, ...]) -> list[str]:

@@ -41,7 +41,14 @@ async def test_the_layers_stand_in_the_order_of_the_documents(assembled: Assembl
     sidecar = assembled()
     full = "observe rescue deadline cache coalesce invalidate retry breaker"
     assert names(sidecar, Stack.FULL) == full.split()
-    assert names(sidecar, Stack.PLAIN) == ["observe", "rescue", "deadline", "invalidate", "retry", "breaker"]
+    assert names(sidecar, Stack.PLAIN) == [
+        "observe",
+        "rescue",
+        "deadline",
+        "invalidate",
+        "retry",
+        "breaker",
+    ]
     assert names(sidecar, Stack.SHORT) == ["observe", "rescue", "invalidate"]
 
 

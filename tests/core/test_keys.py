@@ -33,6 +33,7 @@ NEUTRAL_NAMES = [
     "Referer",
     "traceparent",
     "tracestate",
+    "baggage",
     "X-Request-Id",
     "Cache-Control",
     "Pragma",
@@ -362,7 +363,19 @@ def credentials(*headers: tuple[str, str]) -> str:
 
 @pytest.mark.parametrize(
     "name",
-    ["Accept", "content-type", "Mcp-Method", "MCP-NAME", "Mcp-Param-X", "User-Agent", "Host"],
+    [
+        "Accept",
+        "Accept-Encoding",
+        "content-type",
+        "Expect",
+        "Last-Event-ID",
+        "Mcp-Method",
+        "MCP-NAME",
+        "Mcp-Param-X",
+        "MCP-Protocol-Version",
+        "User-Agent",
+        "Host",
+    ],
 )
 def test_the_one_who_asks_stays_the_same_whatever_is_asked(name: str) -> None:
     """The tool list that somebody was given holds for that somebody's calls (upstream/catalogue)."""

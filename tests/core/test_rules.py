@@ -4,7 +4,7 @@ from fnmatch import fnmatchcase
 from itertools import permutations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mcp_proxy.core.rules import Rule, Rules, compiled
@@ -74,6 +74,9 @@ def test_a_pattern_without_a_slash_names_tools_and_not_services(service: str) ->
     pattern=st.text("ab*/", max_size=8),
     name=st.text("ab/\n", max_size=10),
 )
+@example(pattern="a*b*/a*", name="a\nb/b/ab")
+@example(pattern="*a*", name="bab")
+@example(pattern="*a*b", name="ab/")
 def test_a_star_stands_for_any_characters(pattern: str, name: str) -> None:
     assert bool(compiled(pattern).fullmatch(name)) == fnmatchcase(name, pattern)
 

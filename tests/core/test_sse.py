@@ -110,6 +110,23 @@ def test_a_giant_event_is_passed_over_and_its_neighbours_are_not(giant: bytes, s
     assert (lost.data, lost.id) == (b"", None)
 
 
+@pytest.mark.parametrize(
+    ("limit", "data"),
+    [(12, b"12345\n12345"), (11, b""), (10, b"")],
+    ids=["just fits", "too much data", "a line too long"],
+)
+def test_the_limit_holds_for_the_longest_line_and_for_all_the_data(limit: int, data: bytes) -> None:
+    """F12: a line end counts as a byte; `data: 12345` has eleven."""
+    assert split(b"data: 12345\ndata: 12345\n\n", limit=limit) == [Event(data)]
+
+
+@pytest.mark.parametrize("cut_at", [0, 8])
+def test_a_line_as_long_as_the_limit_is_not_lost(cut_at: int) -> None:
+    """F12."""
+    line = b"data: 12"
+    assert split(line[:cut_at], line[cut_at:], b"\n\n", limit=len(line)) == [Event(b"12")]
+
+
 def test_a_line_that_was_cut_off_is_not_read_on_as_another_field() -> None:
     """F12: what follows the lost part may look like anything."""
     events = split(
@@ -149,6 +166,6 @@ def test_it_is_known_whether_something_may_be_put_in_between(
 )
 def test_an_event_of_ours_carries_a_json_text_on_any_number_of_lines(text: str) -> None:
     """WHATWG HTML, section 9.2.6: a line without `data:` is no data."""
-    (found,) = split(event(text.encode()))
-    assert found.name == b"message"
-    assert json.loads(found.data) == json.loads(text)
+    for found in split(event(text.encode()) * 2):
+        assert found.name == b"message"
+        assert json.loads(found.data) == json.loads(text)

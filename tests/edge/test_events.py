@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import itertools
 import json
 from typing import Any
 
@@ -177,7 +178,7 @@ def test_the_bytes_of_a_stream_pass_unchanged(pieces: list[bytes], cuts: list[in
         await upstream.start()
         whole = b"".join(pieces)
         at = sorted({0, len(whole), *(cut for cut in cuts if cut < len(whole))})
-        parts = [whole[a:b] for a, b in zip(at, at[1:], strict=False)]
+        parts = [whole[a:b] for a, b in itertools.pairwise(at)]
         upstream.plays(streamed() + chunked(*parts))
         async with sidecar(upstream.url) as front:
             for raw in (LISTEN, LEGACY):
@@ -510,9 +511,7 @@ async def test_other_notifications_drop_nothing(front: Opened, upstream: Upstrea
 
 async def test_a_list_in_a_stream_feeds_the_catalogue(front: Opened, upstream: Upstream) -> None:
     look = {"name": "look", "annotations": {"readOnlyHint": True}}
-    streamed_list = answer(
-        PROGRESS + event(result(1, tools=[look])), kind="text/event-stream"
-    )
+    streamed_list = answer(PROGRESS + event(result(1, tools=[look])), kind="text/event-stream")
     upstream.plays(answer(), streamed_list, answer(result(1, content=[])))
     sidecar = await front()
     await sidecar.ask(get("/"))

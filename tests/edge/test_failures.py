@@ -101,8 +101,18 @@ def details(heard: Said) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("raw", "status"),
-    [(WRITE, 200), (LIST, 200), (UNKNOWN, 200), (DISCOVER, 503), (NOTICE, 503), (PAGE, 503)]
-    + [(FORM, 503), (TOOL, 503), (request("DELETE", "/mcp"), 503), (get("/mcp"), 503)],
+    [
+        (WRITE, 200),
+        (LIST, 200),
+        (UNKNOWN, 200),
+        (DISCOVER, 503),
+        (NOTICE, 503),
+        (PAGE, 503),
+        (FORM, 503),
+        (TOOL, 503),
+        (request("DELETE", "/mcp"), 503),
+        (get("/mcp"), 503),
+    ],
 )
 async def test_a_refusal_is_told_in_each_dialect(front: Opened, raw: bytes, status: int) -> None:
     """F1, DESIGN section 5: nothing was sent, so every caller may come back."""
@@ -207,9 +217,7 @@ async def test_a_server_that_accepts_nobody_is_unreachable(front: Opened) -> Non
     full = socket_without_room()
     try:
         url = f"http://localhost:{full[0].getsockname()[1]}"
-        sidecar = await front(
-            MCP_UPSTREAM_URL=url, MCP_CONNECT_TIMEOUT="0.05", MCP_MAX_RETRIES=0
-        )
+        sidecar = await front(MCP_UPSTREAM_URL=url, MCP_CONNECT_TIMEOUT="0.05", MCP_MAX_RETRIES=0)
         found = details(await sidecar.ask(WRITE))
         assert (found["code"], found["delivered"]) == ("upstream_unreachable", "no")
         assert found["message"] == "The server did not accept a connection in time."
@@ -509,7 +517,9 @@ async def test_a_streamed_error_is_let_go_before_the_next_try(
     assert heard.body == b"there"
 
 
-@pytest.mark.parametrize("status", ["404 Not Found", "401 Unauthorized", "403 No", "405 No", "421 X"])
+@pytest.mark.parametrize(
+    "status", ["404 Not Found", "401 Unauthorized", "403 No", "405 No", "421 X"]
+)
 async def test_a_refusal_of_the_server_passes_unchanged(
     front: Opened, upstream: Upstream, status: str
 ) -> None:

@@ -138,9 +138,7 @@ async def test_headers_keep_order_spelling_and_repetition(
     assert passed == [(name.lower(), value.strip(" \t")) for name, value in sent]
 
 
-async def test_what_speaks_of_one_connection_stays_on_it(
-    front: Opened, upstream: Upstream
-) -> None:
+async def test_what_speaks_of_one_connection_stays_on_it(front: Opened, upstream: Upstream) -> None:
     """F40, RFC 9110 section 7.6.1: hop-by-hop headers and what Connection names."""
     await (await front()).ask(
         request(
@@ -275,9 +273,7 @@ async def test_a_streamed_answer_gets_no_headers_but_ours(
     assert names == ADDED_TO_ANSWERS | {"transfer-encoding"}
 
 
-async def test_the_servers_connection_is_not_the_clients(
-    front: Opened, upstream: Upstream
-) -> None:
+async def test_the_servers_connection_is_not_the_clients(front: Opened, upstream: Upstream) -> None:
     """F40, the other way."""
     hops = ("Connection: close, X-Theirs", "X-Theirs: 1", "Keep-Alive: timeout=5", "Upgrade: h2c")
     upstream.plays(answer(b"hello", *hops, "Proxy-Authenticate: Basic"))
@@ -331,9 +327,7 @@ async def test_head_tells_the_length_and_sends_no_body(front: Opened, upstream: 
     assert upstream.asked[1].method == "HEAD"
 
 
-async def test_head_of_a_chunked_page_has_no_body_either(
-    front: Opened, upstream: Upstream
-) -> None:
+async def test_head_of_a_chunked_page_has_no_body_either(front: Opened, upstream: Upstream) -> None:
     upstream.plays(answer(b"", "Transfer-Encoding: chunked"))
     async with (await front()).client() as client:
         for _ in range(2):

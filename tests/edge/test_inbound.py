@@ -88,7 +88,13 @@ async def test_a_passing_origin_travels_on_unchanged(
 
 @pytest.mark.parametrize(
     "origin",
-    ["http://evil.example", "null", "http://localhost.evil.example", "file://", "http://a@localhost"],
+    [
+        "http://evil.example",
+        "null",
+        "http://localhost.evil.example",
+        "file://",
+        "http://a@localhost",
+    ],
 )
 async def test_a_foreign_origin_is_refused(front: Opened, upstream: Upstream, origin: str) -> None:
     """F37; and the page may not read why."""
@@ -272,7 +278,7 @@ async def test_a_shared_answer_says_that_it_was_shared(front: Opened, upstream: 
     asking = [asyncio.ensure_future(sidecar.ask(post("/mcp", rpc("tools/list")))) for _ in "ab"]  # noqa: TID251
     await upstream.until(lambda: len(upstream.asked) == 1)
     metrics = sidecar.sidecar.metrics
-    while metrics.in_flight < 2:
+    while metrics.in_flight < 2:  # noqa: ASYNC110 - a count has no event
         await asyncio.sleep(0)  # noqa: TID251 - lets the second caller in
     together.set()
     heard = await asyncio.gather(*asking)
@@ -351,9 +357,7 @@ async def test_a_preflight_during_an_outage_is_answered(front: Opened, path: str
 async def test_a_preflight_for_an_own_endpoint_is_answered_by_us(
     front: Opened, upstream: Upstream
 ) -> None:
-    heard = await (await front()).ask(
-        request("OPTIONS", "/api/cache/clear", *PREFLIGHT[:2])
-    )
+    heard = await (await front()).ask(request("OPTIONS", "/api/cache/clear", *PREFLIGHT[:2]))
     assert heard.status == 204
     assert heard["Allow"] == "POST, OPTIONS"
     assert heard["Access-Control-Allow-Methods"] == "POST"
@@ -402,9 +406,7 @@ async def test_a_rest_answer_gains_fields_and_keeps_its_bytes(
     assert heard.json["execution_time_ms"] >= 0
 
 
-async def test_a_hit_of_a_rest_answer_says_so(
-    front: Opened, upstream: Upstream, tmp_path
-) -> None:
+async def test_a_hit_of_a_rest_answer_says_so(front: Opened, upstream: Upstream, tmp_path) -> None:
     rules = tmp_path / "rules.toml"
     rules.write_text("[tools.jira_get_issue]\nread_only = true\n")
     upstream.plays(answer(DONE))

@@ -33,7 +33,7 @@ async def watched(front: Opened, upstream: Upstream, **settings: Any) -> Front:
     """Return a sidecar whose health monitor has looked once."""
     sidecar = await front(**settings)
     sidecar.sidecar.start()
-    while sidecar.sidecar.monitor.last is None:
+    while sidecar.sidecar.monitor.last is None:  # noqa: ASYNC110 - what was seen has no event
         await asyncio.sleep(0)  # noqa: TID251 - lets the probe's answer in
     return sidecar
 
@@ -51,7 +51,9 @@ async def test_own_endpoints_shadow_the_servers(
     assert upstream.asked == []
 
 
-@pytest.mark.parametrize("path", ["/livez/", "/api/healthy", "/api/cache", "/API/health", "/metric"])
+@pytest.mark.parametrize(
+    "path", ["/livez/", "/api/healthy", "/api/cache", "/API/health", "/metric"]
+)
 async def test_other_paths_are_the_servers(front: Opened, upstream: Upstream, path: str) -> None:
     await (await front()).ask(get(path))
     assert upstream.asked[0].target == path
@@ -247,11 +249,7 @@ async def known(sidecar: Front) -> str:
     asked = {"i": post("/api/call-tool", ISSUE), "q": post("/api/call-tool", QUERY)}
     asked["l"] = post("/mcp", LIST)
     return "".join(
-        [
-            name
-            for name, raw in asked.items()
-            if "; hit" in (await sidecar.ask(raw))["Cache-Status"]
-        ]
+        [name for name, raw in asked.items() if "; hit" in (await sidecar.ask(raw))["Cache-Status"]]
     )
 
 
@@ -322,7 +320,10 @@ async def test_a_clear_is_told(filled: Front) -> None:
     await filled.ask(post(f"{CLEAR}?service=jira", b""))
     await filled.ask(post(CLEAR, b""))
     told = [event for event in filled.told() if event["event"] == "cache.cleared"]
-    assert [(event["scope"], event["entries"]) for event in told] == [("service:jira", 1), ("all", 2)]
+    assert [(event["scope"], event["entries"]) for event in told] == [
+        ("service:jira", 1),
+        ("all", 2),
+    ]
 
 
 # --- the admin token

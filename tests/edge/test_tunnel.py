@@ -137,9 +137,7 @@ async def test_a_large_message_passes(front: Opened, speaker: Spoken) -> None:
         assert (await socket.receive()).data == large
 
 
-async def test_a_message_beyond_the_bound_closes_both_ends(
-    front: Opened, speaker: Spoken
-) -> None:
+async def test_a_message_beyond_the_bound_closes_both_ends(front: Opened, speaker: Spoken) -> None:
     speaks, url = speaker
     async with talking(await front(MCP_UPSTREAM_URL=url)) as socket:
         with suppress(ConnectionError):
@@ -209,9 +207,7 @@ async def test_headers_of_the_handshake_pass(front: Opened, speaker: Spoken) -> 
     assert "Sec-WebSocket-Extensions" not in asked
 
 
-async def test_messages_flow_while_the_other_side_is_silent(
-    front: Opened, speaker: Spoken
-) -> None:
+async def test_messages_flow_while_the_other_side_is_silent(front: Opened, speaker: Spoken) -> None:
     speaks, url = speaker
 
     async def counts(socket: web.WebSocketResponse) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import socket
 import struct
 import tempfile
@@ -10,6 +9,7 @@ import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from mcp_proxy.assembly import Sidecar
@@ -122,9 +122,7 @@ class Exchange:
     def reset(self) -> None:
         """Close with RST instead of FIN."""
         linger = struct.pack("ii", 1, 0)
-        self.writer.get_extra_info("socket").setsockopt(
-            socket.SOL_SOCKET, socket.SO_LINGER, linger
-        )
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.writer.transport.abort()
 
     async def left(self) -> None:
@@ -400,4 +398,4 @@ def unused_port() -> int:
 
 def descriptors() -> int:
     """Return how many files and sockets this process holds."""
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
