@@ -1,6 +1,7 @@
 """Where requests enter and answers leave: checks, the reading of a Call, the writing of a Reply."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import count
 from math import floor
@@ -26,6 +27,7 @@ from mcp_proxy.core.message import Dialect, Message
 from mcp_proxy.core.origins import Admission
 from mcp_proxy.core.traffic import Traffic
 from mcp_proxy.edge.body import read_body
+from mcp_proxy.edge.listening import Listening
 from mcp_proxy.edge.own import Own
 from mcp_proxy.edge.tunnel import Relay
 from mcp_proxy.edge.verbatim import as_it_came
@@ -67,10 +69,22 @@ class Inbound:
         self._own = own
         self._clock = clock
         self._spawn = spawn
-        self.draining = False
+        self._draining = False
+        self._listening = Listening()
         # Unique, not secret: asking the system for randomness costs more than a cache hit.
         self._run = token_hex(4)
         self._numbers = count(1)
+
+    @property
+    def draining(self) -> bool:
+        """Tell whether new calls are refused and streams are ended."""
+        return self._draining
+
+    @draining.setter
+    def draining(self, begins: bool) -> None:
+        self._draining = begins
+        if begins:
+            self._listening.end()
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         """Answer one request, whatever it is."""
@@ -164,7 +178,7 @@ class Inbound:
 
     async def _write(self, request: web.Request, call: Call, reply: Reply) -> web.StreamResponse:
         if isinstance(reply.body, Relay):
-            return await reply.body.run(request, self._spawn)
+            return await reply.body.run(request, self._spawn, self._listening)
         # an outage, not a refusal: the page is to see the structured error of the call itself
         if reply.error_code is not None and reply.status >= 500 and is_preflight(request):
             reply = Reply(204, CIMultiDict(), EMPTY, attempts=reply.attempts, error_code="")
@@ -179,7 +193,11 @@ class Inbound:
             as_it_came(response)
             return response
         assert isinstance(reply.body, Stream)  # the only Upgrade is a Relay
-        return await self._write_stream(request, reply, reply.body, headers)
+        flow = web.StreamResponse(status=reply.status, reason=reply.reason, headers=headers)
+        ends_with_us = call.intent.stack is Stack.SHORT
+        async with self._listening.until_drained() if ends_with_us else nullcontext():
+            await write_stream(request, flow, reply.body)
+        return flow
 
     def _marked(self, request: web.Request, call: Call, reply: Reply) -> CIMultiDict[str]:
         """Return the answer's headers with ours beside the server's."""
@@ -245,24 +263,21 @@ class Inbound:
         headers.popall("Content-Length", None)
         return enriched
 
-    async def _write_stream(
-        self, request: web.Request, reply: Reply, stream: Stream, headers: CIMultiDict[str]
-    ) -> web.StreamResponse:
-        response = web.StreamResponse(status=reply.status, reason=reply.reason, headers=headers)
-        as_it_came(response)
-        try:
-            await response.prepare(request)
-            try:
-                async for piece in stream:
-                    await response.write(piece)
-            except ProxyError:
-                # The head is out: a clean end would make a cut body look whole.
-                if request.transport is not None:
-                    request.transport.abort()
-                raise ConnectionResetError from None
-        finally:
-            await stream.aclose()
-        return response
+
+async def write_stream(request: web.Request, response: web.StreamResponse, stream: Stream) -> None:
+    """Send a body on, piece by piece as it comes."""
+    as_it_came(response)
+    try:
+        await response.prepare(request)
+        async for piece in stream:
+            await response.write(piece)
+    except ProxyError:
+        # The head is out: a clean end would make a cut body look whole.
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError from None
+    finally:
+        await stream.aclose()
 
 
 def wants_websocket(request: web.Request) -> bool:

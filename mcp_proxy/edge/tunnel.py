@@ -11,9 +11,10 @@ from yarl import URL
 from mcp_proxy.core import headers as rules
 from mcp_proxy.core.call import Call, Delivery, Reply, Upgrade, Whole
 from mcp_proxy.core.clock import Spawn
-from mcp_proxy.core.errors import BadRequestError, UpstreamBrokenError
+from mcp_proxy.core.errors import UpstreamBrokenError
 from mcp_proxy.core.verdict import judge_status
 from mcp_proxy.edge.failures import FAILURES, failed
+from mcp_proxy.edge.listening import Listening
 from mcp_proxy.edge.outbound import Wire
 from mcp_proxy.edge.pool import Pools
 from mcp_proxy.edge.verbatim import is_sound, sayable
@@ -49,7 +50,9 @@ class Relay(Upgrade):
         self._ended = ended
         self._spoken = False  # the client has said something that may have changed answers
 
-    async def run(self, request: web.Request, spawn: Spawn) -> web.WebSocketResponse:
+    async def run(
+        self, request: web.Request, spawn: Spawn, listening: Listening
+    ) -> web.WebSocketResponse:
         """Answer the client's handshake and pump both ways until one side closes."""
         chosen = self._upstream.protocol
         client = web.WebSocketResponse(
@@ -64,11 +67,13 @@ class Relay(Upgrade):
             await client.prepare(request)
             upwards = spawn(self._pump(client, self._upstream), "websocket to server")
             try:
-                await self._pump(self._upstream, client)
-                await upwards  # it may be passing the client's goodbye on
+                async with listening.until_drained():
+                    await self._pump(self._upstream, client)
+                    await upwards  # it may be passing the client's goodbye on
             finally:
                 upwards.cancel()
                 await asyncio.gather(upwards, return_exceptions=True)
+            await client.close(code=WSCloseCode.GOING_AWAY)  # unless it is closed
         finally:
             await self.aclose()
         return client
@@ -175,8 +180,6 @@ class Tunnel:
             return Reply(refusal.status, kept, Whole(b""), verdict=verdict, attempts=1)
         except FAILURES as failure:
             raise failed(failure) from None
-        except ValueError:
-            raise BadRequestError("The request cannot be forwarded as HTTP/1.1.") from None
         self._pools.open_streams += 1
         relay = Relay(upstream, self._changed, self._pools.ended)
         return Reply(101, CIMultiDict(), relay, attempts=1)

@@ -288,6 +288,22 @@ async def test_two_answers_are_a_stream(front: Opened, upstream: Upstream) -> No
         assert "hit" not in heard["Cache-Status"]
 
 
+async def test_what_follows_an_answer_makes_it_a_stream(front: Opened, upstream: Upstream) -> None:
+    """Even when it follows later: an answer that is kept is all that was said."""
+    stream, clock = Played(), FakeClock()
+    upstream.plays(stream)
+    sidecar = await front(clock=clock)
+    async with sidecar.client() as client:
+        await client.send(LIST)
+        await stream.says(TOOLS)
+        await settle()
+        await stream.says(PROGRESS)
+        await stream.ends()
+        assert (await client.hear()).body == TOOLS + PROGRESS
+    upstream.plays(answer(TOOLS, kind="text/event-stream"))
+    assert "hit" not in (await sidecar.ask(LIST))["Cache-Status"]
+
+
 async def test_an_answer_to_somebody_else_is_a_stream(front: Opened, upstream: Upstream) -> None:
     """F15: a mismatching answer never reaches the cache."""
     wrong = event(result(2, tools=[]))

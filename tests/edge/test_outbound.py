@@ -4,7 +4,11 @@ import asyncio
 from typing import Any
 
 import pytest
+from multidict import CIMultiDict
 
+from mcp_proxy.core.call import EMPTY, Call
+from mcp_proxy.core.errors import BadRequestError
+from mcp_proxy.core.intent import SAFE_HTTP
 from tests.edge.conftest import Opened
 from tests.edge.wire import (
     Exchange,
@@ -278,3 +282,42 @@ async def test_a_pattern_makes_an_error_text_a_failure(
     heard = await (await front(MCP_CONFIG_FILE=rules)).ask(post("/api/call-tool", read))
     assert heard.json["data"] == "x"
     assert heard.json["attempts"] == 2
+
+
+async def test_a_list_that_two_could_read_apart_teaches_nothing(
+    front: Opened, upstream: Upstream
+) -> None:
+    """F16: it passes unchanged, is not kept, and makes no tool a read."""
+    look = b'{"name": "look", "annotations": {"readOnlyHint": true}}'
+    doubled = b'{"jsonrpc": "2.0", "id": 1, "id": 1, "result": {"tools": [%b]}}' % look
+    upstream.plays(answer(), answer(doubled), answer(BODY))
+    sidecar = await front()
+    await sidecar.ask(get("/"))
+    await upstream.until(lambda: len(upstream.looks) == 2)
+    heard = await sidecar.ask(post("/mcp", rpc("tools/list")))
+    assert heard.body == doubled
+    assert "stored" not in heard["Cache-Status"]
+    for _ in range(2):
+        assert "hit" not in (await sidecar.ask(post("/mcp", tool("look"))))["Cache-Status"]
+
+
+# --- by itself
+
+
+async def test_what_cannot_be_written_as_http_is_not_sent(
+    front: Opened, upstream: Upstream
+) -> None:
+    """Our own parser refuses it first; this is the second lock."""
+    headers = CIMultiDict({"Host": "localhost", "X-A": "a\r\nX-Injected: b"})
+    call = Call("GET", "/x", headers, EMPTY, SAFE_HTTP, "request-1")
+    with pytest.raises(BadRequestError):
+        await (await front()).sidecar.outbound(call)
+    assert upstream.asked == []
+
+
+async def test_timeouts_are_remembered_in_bounded_number(front: Opened) -> None:
+    """F46: they come from rules, and rules may be many."""
+    outbound = (await front()).sidecar.outbound
+    for silence in range(1, 500):
+        assert outbound._timeout(float(silence)).sock_read == silence
+    assert len(outbound._timeouts) <= 100

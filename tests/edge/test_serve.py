@@ -219,3 +219,51 @@ async def test_listening_twice_is_an_error_and_leaves_nothing(front: Opened) -> 
     with pytest.raises(OSError, match="in use"):
         await listen(app, "localhost", sidecar.port)
     assert not app.frozen
+
+
+async def test_a_drain_ends_listening_streams_cleanly(front: Opened, upstream: Upstream) -> None:
+    """F26: end SSE cleanly; they would hold the drain for ever."""
+
+    async def endless(exchange: Exchange) -> None:
+        await exchange.send(streamed(), b"4\r\n: \n\n\r\n")
+        await exchange.left()
+
+    upstream.plays(endless)
+    sidecar = await front(MCP_SHUTDOWN_GRACE=3)
+    async with sidecar.client() as one, sidecar.client() as two:
+        for client, target in ((one, "/mcp"), (two, "/sse")):
+            await client.send(get(target))
+            await client.head()
+            assert await client.chunk() == b": \n\n"
+        async with in_time(1):
+            assert await sidecar.sidecar.drain() is True
+        for client in (one, two):
+            assert await client.chunk() == b""
+    await upstream.until(lambda: not upstream.open)
+
+
+async def test_a_drain_lets_a_streamed_answer_come_to_its_end(
+    front: Opened, upstream: Upstream
+) -> None:
+    """F26: finish what is in flight within the grace."""
+    go_on = asyncio.Event()
+
+    async def slow(exchange: Exchange) -> None:
+        await exchange.send(streamed(), b"4\r\n: \n\n\r\n")
+        await go_on.wait()
+        await exchange.send(b"4\r\n: \n\n\r\n0\r\n\r\n")
+
+    upstream.plays(slow)
+    sidecar = await front(MCP_SHUTDOWN_GRACE=3)
+    async with sidecar.client() as client:
+        await client.send(get("/api/feed"))
+        await client.head()
+        await client.chunk()
+        draining = asyncio.get_running_loop().create_task(sidecar.sidecar.drain())
+        await settle()
+        assert not draining.done()
+        go_on.set()
+        assert await client.chunk() == b": \n\n"
+        assert await client.chunk() == b""
+        async with in_time():
+            assert await draining is True

@@ -465,3 +465,16 @@ async def test_what_a_client_says_on_a_socket_drops_stored_answers(
     # left without an answer: it may be carried out all the same
     heard = await sidecar.ask(asked)
     assert "stored" in heard["Cache-Status"]
+
+
+async def test_a_drain_says_goodbye_to_both_ends(front: Opened, speaker: Spoken) -> None:
+    """F26; 1001 is the code for it (RFC 6455 section 7.4.1)."""
+    speaks, url = speaker
+    sidecar = await front(MCP_UPSTREAM_URL=url)
+    async with talking(sidecar) as socket:
+        await socket.send_str("x")
+        await socket.receive()
+        sidecar.sidecar.inbound.draining = True
+        message = await socket.receive()
+        assert (message.type, message.data) == (WSMsgType.CLOSE, 1001)
+    assert (await speaks.end()).close_code == 1001
