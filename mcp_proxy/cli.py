@@ -132,6 +132,7 @@ async def _serve(settings: Any, warnings: list[str]) -> int:
             err=True,
         )
         await sidecar.aclose()
+        log.close()
         return FAILED
     sidecar.start()
     # What is loaded by now lives as long as we do: the collector need not look at it each time.
