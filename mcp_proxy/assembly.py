@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from secrets import token_hex
 from typing import Any
 
-from aiohttp import web
-
 from mcp_proxy import __version__
 from mcp_proxy.core import report
 from mcp_proxy.core.addresses import Address, address
@@ -118,10 +116,11 @@ class Sidecar:
             websocket=join(self.stacks[Stack.SHORT], tunnel),
             refusal=lambda call, error: join([observe, rescue], raising(error))(call),
         )
+        self.traffic = self._traffic()
         self.inbound = Inbound(
             self._door(),
             roads,
-            self._traffic(),
+            self.traffic,
             self._own(),
             clock=self._clock,
             spawn=self._tasks,
@@ -277,7 +276,8 @@ class Sidecar:
     async def tools_listed(self, call: Call, result: dict[str, Any]) -> None:
         """Learn from a list that passes through."""
         first = "cursor" not in call.message.params
-        self.catalogue.learn(credentials(call.headers), result, first_page=first)
+        if self.catalogue.learn(credentials(call.headers), result, first_page=first):
+            self.traffic.forget()
 
     async def answers_changed(self) -> None:
         """Drop all stored answers: something has happened that may have changed them."""
@@ -314,12 +314,14 @@ class Sidecar:
     async def _discover(self) -> None:
         self._discovering = True
         self.catalogue.forget()
+        self.traffic.forget()
         try:
             found = await self._discovery.tools()
         finally:
             self._discovering = False
         if found is not None:
             self.catalogue.learn(OURSELVES, found)
+            self.traffic.forget()
 
     async def _connects(self) -> bool:
         host, _, port = self.address.origin.partition("//")[2].rpartition(":")
@@ -399,13 +401,6 @@ class Sidecar:
         return {"cleared": dict(narrowed) or "all", "entries": cleared}
 
     # --- life
-
-    def app(self) -> web.Application:
-        """Return the aiohttp application: one catch-all route."""
-        # client_max_size guards only read(), which is not used; limits are ours (edge/body).
-        app = web.Application(client_max_size=0)
-        app.router.add_route("*", "/{tail:.*}", self.inbound)
-        return app
 
     def start(self) -> None:
         """Begin to watch the server."""

@@ -124,7 +124,7 @@ async def _serve(settings: Any, warnings: list[str]) -> int:
             ),
         )
     try:
-        runner, urls = await listen(sidecar.app(), settings.server.host, settings.server.port)
+        runner, urls = await listen(sidecar.inbound, settings.server.host, settings.server.port)
     except OSError as error:
         click.echo(
             f"mcp-sidecar: cannot listen on {settings.server.host}:{settings.server.port} "

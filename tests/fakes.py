@@ -44,6 +44,9 @@ class FakeClock:
     def wall(self) -> datetime:
         return EPOCH + timedelta(seconds=self._now - 1000.0)
 
+    def epoch(self) -> float:
+        return self.wall().timestamp()
+
     def _at(self, when: float, act: Callable[[], None]) -> None:
         heapq.heappush(self._due, (when, next(self._order), act))
 

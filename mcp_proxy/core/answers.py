@@ -51,7 +51,7 @@ def framed(call: Call, reply: Reply, answer: bytes, *, stored: float, fresh: flo
         span = jsonrpc.id_span(answer)
         if span is None or answer[slice(*span)] != jsonrpc.token(call.message.id):
             return None
-    return Frame(tuple(told_on(reply.headers).items()), answer, stored, fresh, span)
+    return Frame(told_on(reply.headers), answer, stored, fresh, span)
 
 
 def told_on(headers: Headers) -> CIMultiDict[str]:
@@ -70,12 +70,12 @@ def told_on(headers: Headers) -> CIMultiDict[str]:
 
 def told(frame: Frame, call: Call, note: CacheNote | None = None) -> Reply:
     """Return a kept answer in the words of this caller: its id, its media type."""
-    headers = CIMultiDict(frame.headers)
     if call.message.dialect is not Dialect.RPC:
-        return Reply(200, headers, Whole(frame.body), cache=note)
+        return Reply(200, frame.headers, Whole(frame.body), cache=note)
     body = frame.body_for(jsonrpc.token(call.message.id))
     if accepts(call.headers, JSON) or not accepts(call.headers, EVENT_STREAM):
-        return Reply(200, headers, Whole(body), cache=note)
+        return Reply(200, frame.headers, Whole(body), cache=note)
+    headers = CIMultiDict(frame.headers)
     headers["Content-Type"] = EVENT_STREAM
     return Reply(200, headers, Whole(sse.event(body)), cache=note)
 

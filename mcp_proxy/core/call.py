@@ -13,6 +13,9 @@ from mcp_proxy.core.verdict import Verdict
 
 Headers = CIMultiDict[str] | CIMultiDictProxy[str]
 Pieces = AsyncGenerator[bytes, None]
+RawHeaders = tuple[tuple[bytes, bytes], ...]
+# Method, target, headers and body, as they were sent: all that a request says.
+Spelling = tuple[str, str, RawHeaders, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,7 @@ class Call:
     attempt: int = 1
     silence: float | None = None  # seconds without a byte after which this try is given up
     key: str | None = None  # where its answer is kept, once the cache has looked
+    same: object | None = None  # one and the same for the same request, if that is remembered
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,10 @@ class Clock(Protocol):
         """Return the time of day in UTC, for people."""
         ...
 
+    def epoch(self) -> float:
+        """Return the time of day in seconds since 1970: what machines tell each other."""
+        ...
+
     async def sleep(self, seconds: float) -> None:
         """Return after `seconds`; zero lets the loop look at its sockets once."""
         ...

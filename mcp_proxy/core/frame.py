@@ -11,6 +11,11 @@ import json
 from dataclasses import dataclass
 from math import isfinite
 
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from mcp_proxy.core.call import Headers
+from mcp_proxy.core.headers import is_sound
+
 _MAGIC = b"mcs1"
 
 
@@ -18,7 +23,7 @@ _MAGIC = b"mcs1"
 class Frame:
     """A stored answer."""
 
-    headers: tuple[tuple[str, str], ...]
+    headers: Headers
     body: bytes
     stored: float  # seconds of the epoch
     fresh: float  # seconds
@@ -39,7 +44,9 @@ class Frame:
 def pack(frame: Frame) -> bytes:
     """Return the bytes of a frame."""
     # json, not orjson: header bytes that are no UTF-8 come as lone surrogates, and must go back
-    head = json.dumps([frame.headers, frame.stored, frame.fresh, frame.id_span]).encode()
+    head = json.dumps(
+        [list(frame.headers.items()), frame.stored, frame.fresh, frame.id_span]
+    ).encode()
     return b"".join((_MAGIC, len(head).to_bytes(4, "big"), head, frame.body))
 
 
@@ -50,10 +57,11 @@ def unpack(data: bytes) -> Frame | None:
     end = 8 + int.from_bytes(data[4:8], "big")
     try:
         headers, stored, fresh, span = json.loads(data[8:end])
-        if not isfinite(stored) or not isfinite(fresh):
+        kept = CIMultiDict((str(name), str(value)) for name, value in headers)
+        if not isfinite(stored) or not isfinite(fresh) or not is_sound(*kept, *kept.values()):
             return None
         return Frame(
-            tuple((str(name), str(value)) for name, value in headers),
+            CIMultiDictProxy(kept),
             data[end:],
             float(stored),
             float(fresh),

@@ -57,6 +57,7 @@ _OURS_UPSTREAM = frozenset(
 _PRINTABLE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:/+=@")
 _REQUEST_ID_LIMIT = 128
 _CHARSET_UTF_8 = re.compile(r"""\s*charset\s*=\s*("?)utf-?8\1\s*""", re.IGNORECASE)
+_FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 section 5.5
 _NO_QUALITY = re.compile(r"\s*q\s*=\s*0(\.0*)?\s*", re.IGNORECASE)
 
 
@@ -112,6 +113,11 @@ def harmless_request_id(claimed: str | None) -> str | None:
     if claimed and len(claimed) <= _REQUEST_ID_LIMIT and _PRINTABLE.issuperset(claimed):
         return claimed
     return None
+
+
+def is_sound(*texts: str) -> bool:
+    """Tell whether texts may stand in a head: a control character would be injected."""
+    return not any(map(_FORBIDDEN.search, texts))
 
 
 def media_type(headers: Headers) -> str:

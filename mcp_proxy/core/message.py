@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Any, TypeGuard
 
 
-class Dialect(Enum):
+class Dialect(StrEnum):
     """In which shape a caller speaks, and understands an error."""
 
     RPC = "mcp"

@@ -1,12 +1,11 @@
 """How a call ended, for those who count."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mcp_proxy.core.verdict import Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """One ended call."""
 
     service: str

@@ -3,8 +3,8 @@
 Its failures arrive as HTTP 200 with `success: false` (DESIGN section 3).
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import orjson
 
@@ -60,21 +60,30 @@ def error_body(text: str, timestamp: str, details: Json) -> bytes:
     )
 
 
-def enrich(data: bytes, fields: dict[str, Any]) -> bytes:
-    """Splice `fields` in before the closing brace of a JSON object; other bytes stay as they are.
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Where in a JSON object fields can be spliced in, and which names it has already."""
 
-    A field that the server already sends is left alone. What is no JSON object is returned
-    unchanged (F14).
-    """
+    at: int  # the closing brace
+    names: frozenset[str]
+
+
+def gap_in(data: bytes) -> Gap | None:
+    """Return where fields can be spliced into `data`, or None when it is no JSON object (F14)."""
     try:
         answer = orjson.loads(data)
     except ValueError:
-        return data
-    if not isinstance(answer, dict):
-        return data
-    added = {name: value for name, value in fields.items() if name not in answer}
+        return None
+    return Gap(data.rindex(b"}"), frozenset(answer)) if isinstance(answer, dict) else None
+
+
+def enriched(data: bytes, gap: Gap, fields: Iterable[tuple[str, str]]) -> bytes:
+    """Splice fields, spelled as JSON, in before the closing brace; other bytes stay as they are.
+
+    A field that the server already sends is left alone.
+    """
+    added = [f'"{name}":{value}' for name, value in fields if name not in gap.names]
     if not added:
         return data
-    end = data.rindex(b"}")
-    comma = b"," if answer else b""
-    return b"".join((data[:end], comma, orjson.dumps(added)[1:-1], data[end:]))
+    comma = "," if gap.names else ""
+    return b"".join((data[: gap.at], f"{comma}{','.join(added)}".encode(), data[gap.at :]))

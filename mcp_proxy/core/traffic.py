@@ -2,15 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from mcp_proxy.core import intent as intents
 from mcp_proxy.core import jsonrpc, rest
-from mcp_proxy.core.call import Headers, Stream, Whole
+from mcp_proxy.core.call import Headers, RawHeaders, Spelling, Stream, Whole
 from mcp_proxy.core.headers import is_plain_utf8
 from mcp_proxy.core.intent import Decisions, Intent
+from mcp_proxy.core.memo import Memo
 from mcp_proxy.core.message import NOTHING, Dialect, Message
 from mcp_proxy.core.rules import Annotations
 
+# A request is recognised when it comes again if its headers and its body are below this, in bytes.
+# With what it says, it takes up to 100 KB here.
+_SMALL = 2048
+_REMEMBERED = 512
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -32,8 +38,20 @@ class Paths:
         return f"{path}/".startswith(f"{self.messages.rstrip('/')}/")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Reading:
+    """What a request says; one and the same for the same request, if `again` it can be met."""
+
+    message: Message
+    intent: Intent
+    again: bool = False
+
+
 class Traffic:
-    """Turn what came in into a message and an intent; what is not understood is opaque."""
+    """Turn what came in into a message and an intent; what is not understood is opaque.
+
+    Agents ask the same again and again: small requests are read once, and recognised afterwards.
+    """
 
     def __init__(
         self,
@@ -44,6 +62,11 @@ class Traffic:
         self._paths = paths
         self._decisions = decisions
         self._annotated = annotated
+        self._known: Memo[Spelling, Reading] = Memo(_REMEMBERED)
+
+    def forget(self) -> None:
+        """Read anew what was read before: the annotations of tools have changed."""
+        self._known.clear()
 
     def dialect(self, method: str, path: str) -> Dialect:
         """Return the dialect that is spoken there, before a body is read."""
@@ -60,9 +83,26 @@ class Traffic:
         )
 
     def understood(
+        self,
+        method: str,
+        path: str,
+        headers: Headers,
+        body: Whole | Stream,
+        spelling: Spelling | None = None,
+    ) -> Reading:
+        """Return what a request says; `spelling` is what to recognise it by."""
+        if spelling is None or len(spelling[3]) > _SMALL:
+            return Reading(*self._read(method, path, headers, body))
+        known = self._known.get(spelling)
+        if known is None:
+            known = Reading(*self._read(method, path, headers, body))
+            if is_small(spelling[2]):
+                return self._known.keep(spelling, replace(known, again=True))
+        return known
+
+    def _read(
         self, method: str, path: str, headers: Headers, body: Whole | Stream
     ) -> tuple[Message, Intent]:
-        """Return the message and the intent of a request."""
         if method == "POST":
             return self._posted(path, headers, body)
         if self._paths.is_mcp(path):
@@ -97,6 +137,11 @@ class Traffic:
 
 
 _UNREAD_REST = Message(Dialect.REST)
+
+
+def is_small(head: RawHeaders) -> bool:
+    """Tell whether headers may be remembered."""
+    return sum(map(len, chain.from_iterable(head))) <= _SMALL
 
 
 def _by_method(method: str) -> Intent:

@@ -1,9 +1,9 @@
 """How did it go? One judgement, shared by cache, retry, breaker and metrics (DESIGN section 4)."""
 
-from enum import Enum
+from enum import StrEnum
 
 
-class Verdict(Enum):
+class Verdict(StrEnum):
     """What an answer, or the lack of one, says about the server and the tool."""
 
     OK = "ok"

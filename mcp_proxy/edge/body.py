@@ -7,9 +7,12 @@ from mcp_proxy.core.errors import BodyTooLargeError
 
 
 async def read_body(
-    request: web.Request, *, wanted: bool, buffer_limit: int, max_bytes: int
+    request: web.BaseRequest, *, wanted: bool, buffer_limit: int, max_bytes: int
 ) -> Whole | Stream:
     """Return the body; raises BodyTooLargeError before the server is touched if it can.
+
+    A client that waits for leave to send it (RFC 9110 section 10.1.1) gets it here, once nothing
+    speaks against the request any more.
 
     `wanted` bodies are read whole up to `buffer_limit`, and so are others that say that they are
     small, or could still turn out too large. `max_bytes` of 0 is no limit.
@@ -19,10 +22,21 @@ async def read_body(
     length = request.content_length
     if max_bytes and length is not None and length > max_bytes:
         raise too_large(max_bytes)
+    content = request.content
+    if content.is_eof() and length is not None and length <= buffer_limit:
+        return Whole(content.read_nowait())  # it came together with the head
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     refusable = 0 < max_bytes <= buffer_limit
     small = length <= buffer_limit if length is not None else wanted or refusable
     if not small:
         return _rest(request, [], 0, max_bytes)
+    return await _small(request, length, buffer_limit, max_bytes)
+
+
+async def _small(
+    request: web.BaseRequest, length: int | None, buffer_limit: int, max_bytes: int
+) -> Whole | Stream:
     pieces: list[bytes] = []
     size = 0
     while size != length and (piece := await request.content.readany()):
@@ -35,7 +49,7 @@ async def read_body(
     return Whole(b"".join(pieces))
 
 
-def _rest(request: web.Request, begun: list[bytes], size: int, max_bytes: int) -> Stream:
+def _rest(request: web.BaseRequest, begun: list[bytes], size: int, max_bytes: int) -> Stream:
     async def pieces() -> Pieces:
         seen = size
         for piece in begun:

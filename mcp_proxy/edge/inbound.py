@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from email.utils import format_datetime
+from functools import lru_cache
 from itertools import count
 from math import floor
 from secrets import token_hex
@@ -12,7 +14,7 @@ from multidict import CIMultiDict
 
 from mcp_proxy.core import headers as rules
 from mcp_proxy.core import rest
-from mcp_proxy.core.call import EMPTY, Call, Reply, Stream, Whole
+from mcp_proxy.core.call import EMPTY, Call, RawHeaders, Reply, Stream, Whole
 from mcp_proxy.core.clock import Clock, Spawn
 from mcp_proxy.core.errors import (
     BadRequestError,
@@ -23,18 +25,25 @@ from mcp_proxy.core.errors import (
     ProxyError,
 )
 from mcp_proxy.core.intent import OPAQUE, STREAM, Stack
+from mcp_proxy.core.memo import Memo
 from mcp_proxy.core.message import Dialect, Message
 from mcp_proxy.core.origins import Admission
-from mcp_proxy.core.traffic import Traffic
+from mcp_proxy.core.traffic import Traffic, is_small
+from mcp_proxy.edge.answer import Answer, write_stream
 from mcp_proxy.edge.body import read_body
 from mcp_proxy.edge.listening import Listening
 from mcp_proxy.edge.own import Own
 from mcp_proxy.edge.tunnel import Relay
-from mcp_proxy.edge.verbatim import as_it_came
 from mcp_proxy.layers.chain import Forward
 
 EVENT_STREAM = "text/event-stream"
 CACHE_NAME = "mcp-sidecar"
+_EXPOSED = "Retry-After, X-Request-Id, Cache-Status, Age, Server-Timing"
+# The length and the end of a body are a matter of each connection; the id is the caller's.
+_SAID_ANEW = frozenset({"content-length", "x-request-id"})
+
+_SMALL_ANSWER = 8192
+_REMEMBERED = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,10 @@ class Inbound:
         # Unique, not secret: asking the system for randomness costs more than a cache hit.
         self._run = token_hex(4)
         self._numbers = count(1)
+        self._gap_in = lru_cache(_REMEMBERED)(rest.gap_in)
+        # heads that have passed the checks
+        self._passed: Memo[RawHeaders, None] = Memo(_REMEMBERED)
+        self._via = f"1.1 {door.pseudonym}"
 
     @property
     def draining(self) -> bool:
@@ -86,22 +99,21 @@ class Inbound:
         if begins:
             self._listening.end()
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever it is."""
         target = request.raw_path
         path = target.partition("?")[0]
         arrived = self._clock.now()
         if self._own.is_probe(path):
-            return await self._own.answer(request, path)
+            return self._own_answer(await self._own.answer(request, path))
         request_id = rules.harmless_request_id(request.headers.get("X-Request-Id")) or (
             f"{self._run}{next(self._numbers):08x}"
         )
         try:
             self._check(request, target)
             if self._own.shadows(path):
-                response = await self._own.answer(request, path)
-                self._allow_page(request, response.headers)
-                return response
+                own = await self._own.answer(request, path)
+                return self._own_answer(own, self._leave_for_page(request))
             call = await self._read(request, path, request_id, arrived)
         except ProxyError as error:
             dialect = self._traffic.dialect(request.method, path)
@@ -114,8 +126,19 @@ class Inbound:
             reply = await self._roads.stacks[call.intent.stack](call)
         return await self._write(request, call, reply)
 
-    def _check(self, request: web.Request, target: str) -> None:
+    def _check(self, request: web.BaseRequest, target: str) -> None:
         """Raise what keeps a request out, before the cache or anybody behind can answer it."""
+        head = request.raw_headers
+        if head not in self._passed:
+            self._check_head(request)
+            if is_small(head):
+                self._passed.keep(head, None)
+        if not target.startswith("/") or request.method == "CONNECT":
+            raise BadRequestError("The request target must be a path.")
+        if self.draining:
+            raise DrainingError("The sidecar is shutting down.")
+
+    def _check_head(self, request: web.BaseRequest) -> None:
         headers = request.headers
         host_passes, origin_passes = self._door.admission.of(
             headers.get("Host"), headers.get("Origin"), request.scheme
@@ -128,40 +151,42 @@ class Inbound:
             raise OriginNotAllowedError(
                 "Pages of this Origin may not ask here; MCP_ALLOWED_ORIGINS lists those that may."
             )
-        if not target.startswith("/") and target != "*":
-            raise BadRequestError("The request target must be a path.")
         if rules.abuses_connection(headers):
             raise BadRequestError("Connection names a header that is not hop-by-hop.")
         if rules.passed_through(headers, self._door.pseudonym):
             raise LoopDetectedError("The request has passed through here before.")
-        if self.draining:
-            raise DrainingError("The sidecar is shutting down.")
 
-    async def _read(self, request: web.Request, path: str, request_id: str, arrived: float) -> Call:
+    async def _read(
+        self, request: web.BaseRequest, path: str, request_id: str, arrived: float
+    ) -> Call:
         body = await read_body(
             request,
             wanted=self._traffic.wants_body(request.method, path),
             buffer_limit=self._door.buffer_limit,
             max_bytes=self._door.max_body_bytes,
         )
-        message, intent = self._traffic.understood(request.method, path, request.headers, body)
-        if wants_websocket(request):
-            intent = STREAM
+        spelling = (
+            (request.method, request.raw_path, request.raw_headers, body.data)
+            if isinstance(body, Whole)
+            else None
+        )
+        reading = self._traffic.understood(request.method, path, request.headers, body, spelling)
         return Call(
             request.method,
             request.raw_path,
             request.headers,
             body,
-            intent,
+            STREAM if wants_websocket(request) else reading.intent,
             request_id,
-            message,
+            reading.message,
             client=request.remote or "",
             scheme=request.scheme,
             arrived=arrived,
+            same=reading if reading.again else None,
         )
 
     def _call(
-        self, request: web.Request, request_id: str, arrived: float, message: Message
+        self, request: web.BaseRequest, request_id: str, arrived: float, message: Message
     ) -> Call:
         return Call(
             request.method,
@@ -176,46 +201,68 @@ class Inbound:
             arrived=arrived,
         )
 
-    async def _write(self, request: web.Request, call: Call, reply: Reply) -> web.StreamResponse:
-        if isinstance(reply.body, Relay):
-            return await reply.body.run(request, self._spawn, self._listening)
+    async def _write(
+        self, request: web.BaseRequest, call: Call, reply: Reply
+    ) -> web.StreamResponse:
+        body = reply.body
+        if isinstance(body, Relay):
+            return await body.run(request, self._spawn, self._listening)
         # an outage, not a refusal: the page is to see the structured error of the call itself
         if reply.error_code is not None and reply.status >= 500 and is_preflight(request):
             reply = Reply(204, CIMultiDict(), EMPTY, attempts=reply.attempts, error_code="")
-        headers = self._marked(request, call, reply)
-        if isinstance(reply.body, Whole):
-            data = reply.body.data
+            body = EMPTY
+        added = self._added(call, reply)
+        if reply.error_code is not None:
+            added += self._leave_for_page(request)
+        if isinstance(body, Whole):
+            data = body.data
             if self._door.enrich and call.message.dialect is Dialect.REST:
-                data = self._enriched(call, reply, headers, data)
-            response = web.Response(
-                status=reply.status, reason=reply.reason, headers=headers, body=data or None
-            )
-            as_it_came(response)
-            return response
-        assert isinstance(reply.body, Stream)  # the only Upgrade is a Relay
-        flow = web.StreamResponse(status=reply.status, reason=reply.reason, headers=headers)
+                data = self._enriched(call, reply, data)
+            return self._answer(reply, added, data)
+        assert isinstance(body, Stream)  # the only Upgrade is a Relay
+        answer = self._answer(reply, added, None)
         ends_with_us = call.intent.stack is Stack.SHORT
         async with self._listening.until_drained() if ends_with_us else nullcontext():
-            await write_stream(request, flow, reply.body)
-        return flow
+            await write_stream(request, answer, body)
+        return answer
 
-    def _marked(self, request: web.Request, call: Call, reply: Reply) -> CIMultiDict[str]:
-        """Return the answer's headers with ours beside the server's."""
-        headers = CIMultiDict(reply.headers)
-        name = self._door.pseudonym
-        headers["X-Request-Id"] = call.request_id
-        headers.add("Via", f"1.1 {name}")
-        headers.add("Cache-Status", cache_status(call, reply))
-        if reply.cache is not None and reply.cache.age is not None:
-            headers["Age"] = str(floor(reply.cache.age))
-        headers.add("Server-Timing", self._timing(call, reply))
-        if reply.error_code is not None:
-            self._allow_page(request, headers)
-        if rules.media_type(headers) == EVENT_STREAM:
+    def _own_answer(self, reply: Reply, added: str = "") -> Answer:
+        assert isinstance(reply.body, Whole)
+        return self._answer(reply, added, reply.body.data)
+
+    def _answer(self, reply: Reply, added: str, data: bytes | None) -> Answer:
+        """Return the answer with its headers in the server's order, then ours."""
+        headers = reply.headers
+        lines = "".join(
+            [
+                f"{name}: {value}\r\n"
+                for name, value in headers.items()
+                if name.lower() not in _SAID_ANEW
+            ]
+        )
+        if "Date" not in headers:  # whoever passes an answer on adds it (RFC 9110 section 6.6.1)
+            added += f"Date: {format_datetime(self._clock.wall(), usegmt=True)}\r\n"
+        declared = headers.get("Content-Length")
+        return Answer(reply.status, reply.reason, lines + added, data, declared)
+
+    def _added(self, call: Call, reply: Reply) -> str:
+        """Return the lines of our own in the head of an answer."""
+        note = reply.cache
+        added = (
+            f"X-Request-Id: {call.request_id}\r\n"
+            f"Via: {self._via}\r\n"
+            f"Cache-Status: {cache_status(call, reply)}\r\n"
+            f"Server-Timing: {self._timing(call, reply)}\r\n"
+        )
+        if note is not None and note.age is not None:
+            added += f"Age: {floor(note.age)}\r\n"
+        if rules.media_type(reply.headers) == EVENT_STREAM:
             # or a proxy in front of us would hold events back
-            headers.setdefault("X-Accel-Buffering", "no")
-            headers.setdefault("Cache-Control", "no-cache")
-        return headers
+            if "X-Accel-Buffering" not in reply.headers:
+                added += "X-Accel-Buffering: no\r\n"
+            if "Cache-Control" not in reply.headers:
+                added += "Cache-Control: no-cache\r\n"
+        return added
 
     def _timing(self, call: Call, reply: Reply) -> str:
         took = (self._clock.now() - call.arrived) * 1000
@@ -225,62 +272,50 @@ class Inbound:
             timing += f", upstream;dur={reply.upstream_seconds * 1000:.1f}"
         return timing
 
-    def _allow_page(self, request: web.Request, headers: CIMultiDict[str]) -> None:
+    def _leave_for_page(self, request: web.BaseRequest) -> str:
         """Let a browser page whose Origin has passed read what we answer for ourselves."""
-        origin = request.headers.get("Origin")
+        headers = request.headers
+        origin = headers.get("Origin")
         if (
             origin is None
-            or not self._door.admission.of(request.headers.get("Host"), origin, request.scheme)[1]
+            or not self._door.admission.of(headers.get("Host"), origin, request.scheme)[1]
         ):
-            return
-        headers["Access-Control-Allow-Origin"] = origin
-        headers["Access-Control-Allow-Credentials"] = "true"
-        headers.add("Vary", "Origin")
-        if is_preflight(request):
-            headers["Access-Control-Allow-Methods"] = request.headers[
-                "Access-Control-Request-Method"
-            ]
-            asked = request.headers.get("Access-Control-Request-Headers")
-            if asked is not None:
-                headers["Access-Control-Allow-Headers"] = asked
-        else:
-            headers["Access-Control-Expose-Headers"] = (
-                "Retry-After, X-Request-Id, Cache-Status, Age, Server-Timing"
-            )
-
-    def _enriched(self, call: Call, reply: Reply, headers: CIMultiDict[str], data: bytes) -> bytes:
-        if reply.status != 200 or not rules.is_plain_json(headers):
-            return data
-        enriched = rest.enrich(
-            data,
-            {
-                "execution_time_ms": round((self._clock.now() - call.arrived) * 1000, 3),
-                "cache_hit": reply.cache is not None and reply.cache.hit,
-                "attempts": reply.attempts,
-                "request_id": call.request_id,
-            },
+            return ""
+        leave = (
+            f"Access-Control-Allow-Origin: {origin}\r\n"
+            "Access-Control-Allow-Credentials: true\r\n"
+            "Vary: Origin\r\n"
         )
-        headers.popall("Content-Length", None)
-        return enriched
+        if not is_preflight(request):
+            return f"{leave}Access-Control-Expose-Headers: {_EXPOSED}\r\n"
+        leave += f"Access-Control-Allow-Methods: {headers['Access-Control-Request-Method']}\r\n"
+        asked = headers.get("Access-Control-Request-Headers")
+        if asked is not None:
+            leave += f"Access-Control-Allow-Headers: {asked}\r\n"
+        return leave
+
+    def _enriched(self, call: Call, reply: Reply, data: bytes) -> bytes:
+        if reply.status != 200 or not rules.is_plain_json(reply.headers):
+            return data
+        hit = reply.cache is not None and reply.cache.hit
+        # a stored answer is met again
+        gap = self._gap_in(data) if hit and len(data) <= _SMALL_ANSWER else rest.gap_in(data)
+        if gap is None:
+            return data
+        took = (self._clock.now() - call.arrived) * 1000
+        return rest.enriched(
+            data,
+            gap,
+            (
+                ("execution_time_ms", f"{took:.3f}"),
+                ("cache_hit", "true" if hit else "false"),
+                ("attempts", str(reply.attempts)),
+                ("request_id", f'"{call.request_id}"'),
+            ),
+        )
 
 
-async def write_stream(request: web.Request, response: web.StreamResponse, stream: Stream) -> None:
-    """Send a body on, piece by piece as it comes."""
-    as_it_came(response)
-    try:
-        await response.prepare(request)
-        async for piece in stream:
-            await response.write(piece)
-    except ProxyError:
-        # The head is out: a clean end would make a cut body look whole.
-        if request.transport is not None:
-            request.transport.abort()
-        raise ConnectionResetError from None
-    finally:
-        await stream.aclose()
-
-
-def wants_websocket(request: web.Request) -> bool:
+def wants_websocket(request: web.BaseRequest) -> bool:
     """Tell whether a request asks to become a WebSocket (RFC 6455 section 4.1)."""
     return (
         request.method == "GET"
@@ -289,7 +324,7 @@ def wants_websocket(request: web.Request) -> bool:
     )
 
 
-def is_preflight(request: web.Request) -> bool:
+def is_preflight(request: web.BaseRequest) -> bool:
     """Tell whether a browser asks before it asks (Fetch, CORS preflight)."""
     return request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
 

@@ -21,7 +21,7 @@ from mcp_proxy.core.verdict import Verdict, judge_status
 from mcp_proxy.edge.events import Ear, Listener, only_answer
 from mcp_proxy.edge.failures import FAILURES, end_with_connection, failed
 from mcp_proxy.edge.pool import Pools
-from mcp_proxy.edge.verbatim import is_sound, sayable
+from mcp_proxy.edge.verbatim import sayable
 
 EVENT_STREAM = "text/event-stream"
 
@@ -127,8 +127,8 @@ class Outbound:
         return known
 
     async def _read(self, call: Call, response: aiohttp.ClientResponse) -> Reply:
-        headers = sayable(rules.end_to_end(response.headers))
-        if response.status < 200 or not is_sound(response.reason, headers):
+        headers = rules.end_to_end(response.headers)
+        if response.status < 200 or not rules.is_sound(response.reason or "", *headers.values()):
             raise UpstreamBrokenError("The server's answer is no HTTP.", delivered=Delivery.UNKNOWN)
         if "Location" in headers:
             self._map_location(call, headers)

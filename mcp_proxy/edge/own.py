@@ -7,7 +7,9 @@ from typing import Any
 
 import orjson
 from aiohttp import web
+from multidict import CIMultiDict
 
+from mcp_proxy.core.call import EMPTY, Reply, Whole
 from mcp_proxy.core.errors import BadRequestError
 
 # Narrowings of a cache clear that are understood; anything else is refused, not ignored: a typing
@@ -32,7 +34,7 @@ class Own:
     def __init__(self, sources: Sources, admin_token: str | None) -> None:
         self._sources = sources
         self._token = admin_token
-        self._routes: dict[str, dict[str, Callable[[web.Request], Awaitable[web.Response]]]] = {
+        self._routes: dict[str, dict[str, Callable[[web.BaseRequest], Awaitable[Reply]]]] = {
             "/livez": {"GET": self._live},
             "/readyz": {"GET": self._ready},
             "/api/health": {"GET": self._health},
@@ -49,11 +51,11 @@ class Own:
         """Tell whether a path is ours."""
         return path in self._routes
 
-    async def answer(self, request: web.Request, path: str) -> web.Response:
+    async def answer(self, request: web.BaseRequest, path: str) -> Reply:
         """Answer a request to a path of ours."""
         methods = self._routes[path]
         if request.method == "OPTIONS":
-            return web.Response(status=204, headers={"Allow": allowed(methods)})
+            return Reply(204, CIMultiDict(Allow=allowed(methods)), EMPTY)
         method = "GET" if request.method == "HEAD" else request.method
         if method not in methods:
             return problem(
@@ -61,7 +63,7 @@ class Own:
             )
         return await methods[method](request)
 
-    def _refusal(self, request: web.Request) -> web.Response | None:
+    def _refusal(self, request: web.BaseRequest) -> Reply | None:
         if self._token is None:
             return None
         given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
@@ -74,23 +76,23 @@ class Own:
             **{"WWW-Authenticate": 'Bearer realm="mcp-sidecar"'},
         )
 
-    async def _live(self, _: web.Request) -> web.Response:
+    async def _live(self, _: web.BaseRequest) -> Reply:
         return shown({"status": "alive"})
 
-    async def _ready(self, _: web.Request) -> web.Response:
+    async def _ready(self, _: web.BaseRequest) -> Reply:
         ready = self._sources.ready()
         return shown({"status": "ready" if ready else "draining"}, 200 if ready else 503)
 
-    async def _health(self, _: web.Request) -> web.Response:
+    async def _health(self, _: web.BaseRequest) -> Reply:
         status, report = self._sources.health()
         return shown(report, status)
 
-    async def _metrics(self, request: web.Request) -> web.Response:
+    async def _metrics(self, request: web.BaseRequest) -> Reply:
         if self._sources.metrics is None:
             return problem(404, "not_found", "MCP_ENABLE_METRICS is false.")
         return self._refusal(request) or shown(self._sources.metrics())
 
-    async def _clear(self, request: web.Request) -> web.Response:
+    async def _clear(self, request: web.BaseRequest) -> Reply:
         refused = self._refusal(request)
         if refused is not None:
             return refused
@@ -101,7 +103,7 @@ class Own:
         return shown(await self._sources.clear(narrowed))
 
 
-async def _narrowing(request: web.Request) -> dict[str, str]:
+async def _narrowing(request: web.BaseRequest) -> dict[str, str]:
     """Return what a clear is narrowed to, of the query and a JSON body."""
     asked: dict[str, Any] = dict(request.query)
     if len(asked) < len(request.query):
@@ -123,7 +125,7 @@ async def _narrowing(request: web.Request) -> dict[str, str]:
     return asked
 
 
-async def _small_body(request: web.Request) -> bytes:
+async def _small_body(request: web.BaseRequest) -> bytes:
     data = b""
     while piece := await request.content.readany():
         data += piece
@@ -137,16 +139,16 @@ def allowed(methods: Mapping[str, object]) -> str:
     return ", ".join([*methods, *(["HEAD"] if "GET" in methods else []), "OPTIONS"])
 
 
-def shown(value: Mapping[str, Any], status: int = 200) -> web.Response:
+def shown(value: Mapping[str, Any], status: int = 200) -> Reply:
     """Return a JSON answer that nobody keeps."""
-    return web.Response(
-        body=orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS),
-        status=status,
-        headers={"Content-Type": "application/json", "Cache-Control": "no-store"},
+    return Reply(
+        status,
+        CIMultiDict({"Content-Type": "application/json", "Cache-Control": "no-store"}),
+        Whole(orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)),
     )
 
 
-def problem(status: int, code: str, message: str, **headers: str) -> web.Response:
+def problem(status: int, code: str, message: str, **headers: str) -> Reply:
     """Return an RFC 9457 answer of an endpoint of ours."""
     body = {
         "type": "about:blank",
@@ -156,12 +158,5 @@ def problem(status: int, code: str, message: str, **headers: str) -> web.Respons
         "code": code,
         "origin": "proxy",
     }
-    return web.Response(
-        body=orjson.dumps(body),
-        status=status,
-        headers={
-            "Content-Type": "application/problem+json",
-            "Cache-Control": "no-store",
-            **headers,
-        },
-    )
+    fields = {"Content-Type": "application/problem+json", "Cache-Control": "no-store", **headers}
+    return Reply(status, CIMultiDict(fields), Whole(orjson.dumps(body)))

@@ -17,7 +17,7 @@ from mcp_proxy.edge.failures import FAILURES, failed
 from mcp_proxy.edge.listening import Listening
 from mcp_proxy.edge.outbound import Wire
 from mcp_proxy.edge.pool import Pools
-from mcp_proxy.edge.verbatim import is_sound, sayable
+from mcp_proxy.edge.verbatim import sayable
 
 # A larger message closes the connection with 1009; aiohttp's default of 4 MiB is small for data.
 _MESSAGE_LIMIT = 16 << 20
@@ -51,7 +51,7 @@ class Relay(Upgrade):
         self._spoken = False  # the client has said something that may have changed answers
 
     async def run(
-        self, request: web.Request, spawn: Spawn, listening: Listening
+        self, request: web.BaseRequest, spawn: Spawn, listening: Listening
     ) -> web.WebSocketResponse:
         """Answer the client's handshake and pump both ways until one side closes."""
         chosen = self._upstream.protocol
@@ -169,8 +169,8 @@ class Tunnel:
                 timeout=aiohttp.ClientWSTimeout(ws_close=_GOODBYE),
             )
         except aiohttp.WSServerHandshakeError as refusal:
-            kept = sayable(rules.end_to_end(CIMultiDict(refusal.headers or {})))
-            if refusal.status < 200 or not is_sound(None, kept):
+            kept = rules.end_to_end(CIMultiDict(refusal.headers or {}))
+            if refusal.status < 200 or not rules.is_sound(*kept.values()):
                 raise UpstreamBrokenError(
                     "The server's answer to a WebSocket handshake is none.",
                     delivered=Delivery.UNKNOWN,

@@ -1,6 +1,6 @@
 """Answer from what we know."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from mcp_proxy.core import answers, freshness
@@ -8,6 +8,7 @@ from mcp_proxy.core.call import CacheNote, Call, Reply
 from mcp_proxy.core.clock import Clock
 from mcp_proxy.core.frame import Frame, pack, unpack
 from mcp_proxy.core.keys import Keyring
+from mcp_proxy.core.memo import Memo
 from mcp_proxy.core.reading import read_answer
 from mcp_proxy.core.shelf import Edition, Shelf
 from mcp_proxy.layers.chain import Forward
@@ -15,6 +16,16 @@ from mcp_proxy.layers.chain import Forward
 # Small frames that are asked for again and again are unpacked once; at most 2 x 8 MiB.
 _REMEMBERED = 1024
 _SMALL = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which answer a call asks for."""
+
+    digest: str | None  # the key without its generation; None if it has none
+    label: str  # for people
+    scopes: tuple[str, ...]
+    may_be_old: bool  # the caller takes an answer that we know
 
 
 class Cache:
@@ -29,18 +40,19 @@ class Cache:
         self._keyring = keyring
         self._clock = clock
         self._limit = limit
+        self._met: Memo[object, Wanted] = Memo(_REMEMBERED)
         self._unpacked = lru_cache(_REMEMBERED)(unpack)
 
     async def __call__(self, call: Call, forward: Forward) -> Reply:
         """Return a stored answer, or ask on and store what may be stored."""
         if call.intent.keep is None:
             return await forward(call)
-        digest = self._keyring.of(call)
-        edition = await self._shelf.edition(scopes(call)) if digest else None
+        wanted = self._wanted(call)
+        edition = await self._shelf.edition(wanted.scopes) if wanted.digest else None
         if edition is None:
             return await forward(call)
-        key = f"{label(call)}\n{edition.token}{digest}"
-        if not freshness.may_look(call):
+        key = f"{wanted.label}\n{edition.token}{wanted.digest}"
+        if not wanted.may_be_old:
             reply = await forward(call)
             return await self._kept(call, reply, key, edition, why="request")
         frame = await self._recall(key)
@@ -48,6 +60,16 @@ class Cache:
             return self._hit(call, frame)
         reply = await forward(replace(call, key=key))
         return await self._kept(call, reply, key, edition, why="miss")
+
+    def _wanted(self, call: Call) -> Wanted:
+        known = self._met.get(call.same)
+        if known is None:
+            known = Wanted(
+                self._keyring.of(call), label(call), scopes(call), freshness.may_look(call)
+            )
+            if call.same is not None:
+                self._met.keep(call.same, known)
+        return known
 
     async def _recall(self, key: str) -> Frame | None:
         data = await self._shelf.get(key)
@@ -57,13 +79,10 @@ class Cache:
         if frame is None:
             await self._shelf.delete(key)
             return None
-        return frame if frame.age(self._epoch()) < frame.fresh else None
-
-    def _epoch(self) -> float:
-        return self._clock.wall().timestamp()
+        return frame if frame.age(self._clock.epoch()) < frame.fresh else None
 
     def _hit(self, call: Call, frame: Frame) -> Reply:
-        age = frame.age(self._epoch())
+        age = frame.age(self._clock.epoch())
         note = CacheNote(hit=True, ttl=frame.fresh - age, age=age)
         return answers.told(frame, call, note)
 
@@ -88,7 +107,7 @@ class Cache:
         fresh = freshness.lifetime(call, answer) if answer is not None else 0.0
         if data is None or fresh <= 0:
             return None
-        return answers.framed(call, reply, data, stored=self._epoch(), fresh=fresh)
+        return answers.framed(call, reply, data, stored=self._clock.epoch(), fresh=fresh)
 
 
 def scopes(call: Call) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
-from time import monotonic  # noqa: TID251
+from time import monotonic, time  # noqa: TID251
 from typing import Any
 
 
@@ -18,6 +18,10 @@ class SystemClock:
     def wall(self) -> datetime:
         """Return the time of day in UTC."""
         return datetime.now(UTC)  # noqa: TID251
+
+    def epoch(self) -> float:
+        """Return the time of day in seconds since 1970."""
+        return time()
 
     async def sleep(self, seconds: float) -> None:
         """Sleep; zero lets the loop look at its sockets once."""

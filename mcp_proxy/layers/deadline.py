@@ -6,6 +6,7 @@ from mcp_proxy.core.call import Call, Delivery, Pieces, Reply, Stream
 from mcp_proxy.core.clock import Clock
 from mcp_proxy.core.errors import DeadlineExceededError
 from mcp_proxy.layers.chain import Forward
+from mcp_proxy.layers.eager import Begun
 
 
 class Deadline:
@@ -21,11 +22,14 @@ class Deadline:
 
     async def __call__(self, call: Call, forward: Forward) -> Reply:
         """Ask on; raises DeadlineExceededError when no answer began in time."""
-        try:
-            async with self._clock.timeout(self._seconds):
-                reply = await forward(call)
-        except TimeoutError:
-            raise self._exceeded() from None
+        answering = Begun(forward(call))
+        reply = answering.result
+        if reply is None:  # it waits for somebody, so it needs a timer: a hit does not
+            try:
+                async with self._clock.timeout(self._seconds):
+                    reply = await answering
+            except TimeoutError:
+                raise self._exceeded() from None
         body = reply.body
         if isinstance(body, Stream):
             body.wrap(lambda pieces: self._bounded(body, pieces))

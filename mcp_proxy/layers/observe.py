@@ -48,7 +48,7 @@ class Observe:
         message = call.message
         outcome = Outcome(
             message.service,
-            message.tool or message.method or message.dialect.value,
+            message.tool or message.method or message.dialect,
             verdict,
             self._clock.now() - call.arrived,
             reply.attempts if reply else 0,
@@ -64,8 +64,8 @@ class Observe:
             request_id=call.request_id,
             service=message.service,
             tool=message.tool,
-            dialect=message.dialect.value,
-            verdict=verdict.value,
+            dialect=message.dialect,
+            verdict=verdict,
             status=reply.status if reply else None,
             code=outcome.code,
             cache=outcome.cache,

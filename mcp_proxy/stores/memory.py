@@ -40,6 +40,10 @@ class BoundedMemory(SimpleMemoryCache):  # type: ignore[misc]
         return list(self._kept)
 
     async def _get(self, key: str, encoding: Any = None, _conn: Any = None) -> bytes | None:  # noqa: ARG002 - its signature
+        return self.look(key)
+
+    def look(self, key: str) -> bytes | None:
+        """Return a value as `get` does, without the 4 µs of the library's plug-ins and switches."""
         entry = self._kept.get(key)
         if entry is None:
             return None
@@ -124,8 +128,7 @@ class MemoryShelf:
 
     async def get(self, key: str) -> bytes | None:
         """Return what was put there, unless its time is over."""
-        found: bytes | None = await self._memory.get(key)
-        return found
+        return self._memory.look(key)
 
     async def put(self, key: str, frame: bytes, seconds: float) -> None:
         """Keep a frame for `seconds`, if it is not larger than the whole shelf."""

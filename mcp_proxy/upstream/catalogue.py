@@ -20,9 +20,13 @@ class Catalogue:
     def __init__(self) -> None:
         self._lists: OrderedDict[str, dict[str, Annotations]] = OrderedDict()
 
-    def learn(self, caller: str, result: Mapping[str, Any], *, first_page: bool = True) -> None:
-        """Take in the result of a `tools/list`; a later page adds to the first."""
-        known = {} if first_page else self._lists.get(caller, {})
+    def learn(self, caller: str, result: Mapping[str, Any], *, first_page: bool = True) -> bool:
+        """Take in the result of a `tools/list`; a later page adds to the first.
+
+        Tells whether that was news.
+        """
+        before = self._lists.get(caller)
+        known = {} if first_page or before is None else dict(before)
         for name, said in annotations_of(result).items():
             if len(known) < _TOOLS_LIMIT:
                 known[name] = Annotations(
@@ -33,6 +37,7 @@ class Catalogue:
         self._lists.move_to_end(caller)
         if len(self._lists) > _CALLERS_LIMIT:
             self._lists.popitem(last=False)
+        return known != before
 
     def of(self, caller: str, tool: str) -> Annotations | None:
         """Return what the server told this caller of a tool, else what it told us."""

@@ -81,7 +81,7 @@ def test_an_answer_is_kept_with_the_place_of_its_id(
 ) -> None:
     """F15."""
     kept = answers.framed(asked(message), as_json(), answer, stored=5.0, fresh=7.0)
-    assert kept == Frame((("Content-Type", "application/json"),), answer, 5.0, 7.0, span)
+    assert kept == Frame(CIMultiDict({"Content-Type": "application/json"}), answer, 5.0, 7.0, span)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_an_event_stream_is_told_on_as_json() -> None:
     assert dict(told) == {"Content-Type": "application/json", "X-Served-By": "a"}
 
 
-KEPT = Frame((("Content-Type", "application/json"),), ANSWER, 0.0, 300.0, (22, 23))
+KEPT = Frame(CIMultiDict({"Content-Type": "application/json"}), ANSWER, 0.0, 300.0, (22, 23))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_a_kept_answer_on_several_lines_is_one_event() -> None:
 
 
 def test_a_kept_rest_answer_is_the_same_for_all() -> None:
-    kept = Frame((("Content-Type", "application/json"),), b'{"success":true}', 0.0, 1.0)
+    kept = Frame(CIMultiDict({"Content-Type": "application/json"}), b'{"success":true}', 0.0, 1.0)
     answer = answers.told(kept, asked(rest_tool(), Accept=EVENTS))
     assert body_of(answer) == b'{"success":true}'
     assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict
 
-from mcp_proxy.core.call import Headers, Pieces, Stream, Whole
+from mcp_proxy.core.call import Headers, Pieces, RawHeaders, Spelling, Stream, Whole
 from mcp_proxy.core.intent import OPAQUE, Decisions, Intent, Keep, Policy, Stack
 from mcp_proxy.core.message import NOTHING, Dialect, Message
 from mcp_proxy.core.rules import Annotations, Rule, Rules
-from mcp_proxy.core.traffic import Paths, Traffic
+from mcp_proxy.core.traffic import Paths, Reading, Traffic
 from tests.fakes import rest_tool, rpc, tool
 
 POLICY = Policy(rules=Rules([Rule("jira/look", read_only=True), Rule("look", read_only=True)]))
@@ -32,15 +32,22 @@ def traffic(
     return Traffic(Paths(**paths), Decisions(POLICY), annotated)
 
 
+def read(
+    to: Traffic, method: str, path: str, headers: Headers, body: Whole | Stream
+) -> tuple[Message, Intent]:
+    reading = to.understood(method, path, headers, body)
+    return reading.message, reading.intent
+
+
 def posted(
     path: str, body: object, *headers: tuple[str, str], to: Traffic | None = None
 ) -> tuple[Message, Intent]:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return (to or traffic()).understood("POST", path, CIMultiDict([*JSON, *headers]), Whole(data))
+    return read(to or traffic(), "POST", path, CIMultiDict([*JSON, *headers]), Whole(data))
 
 
 def asked(method: str, path: str, to: Traffic | None = None) -> tuple[Message, Intent]:
-    return (to or traffic()).understood(method, path, CIMultiDict(), Whole(b""))
+    return read(to or traffic(), method, path, CIMultiDict(), Whole(b""))
 
 
 def a_stream() -> Stream:
@@ -206,7 +213,7 @@ def test_a_charset_that_hides_another_call_makes_a_body_opaque() -> None:
     assert json.loads(body.decode("utf-8"))["method"] == "tools/list"
     assert json.loads(body.decode("utf-7"))["method"] == "tools/call"
     own = CIMultiDict({"Content-Type": "application/json; charset=utf-7"})
-    assert traffic().understood("POST", "/mcp", own, Whole(body)) == (NOTHING, OPAQUE)
+    assert read(traffic(), "POST", "/mcp", own, Whole(body)) == (NOTHING, OPAQUE)
 
 
 @pytest.mark.parametrize("coding", ["gzip", "identity", ""])
@@ -220,7 +227,7 @@ def test_an_encoded_body_is_opaque(coding: str, path: str) -> None:
 @pytest.mark.parametrize("path", ["/mcp", "/api/call-tool"])
 def test_a_body_too_large_to_be_held_is_opaque(path: str) -> None:
     """DESIGN section 7: MCP_BUFFER_LIMIT; larger bodies are opaque and streamed."""
-    message, intent = traffic().understood("POST", path, CIMultiDict(JSON), a_stream())
+    message, intent = read(traffic(), "POST", path, CIMultiDict(JSON), a_stream())
     assert intent == OPAQUE
     assert message.method == message.tool == ""
 
@@ -279,3 +286,54 @@ def test_paths_are_those_of_the_settings() -> None:
     assert posted("/in/1", LIST, to=own)[1].stack is Stack.SHORT
     assert posted("/run", REST, to=own)[0] == posted("/call", REST, to=own)[0] == rest_tool()
     assert posted("/api/call-tool", REST, to=own) == (NOTHING, OPAQUE)
+
+
+# --- recognised
+
+HEAD = ((b"Content-Type", b"application/json"),)
+
+
+def spelled(body: bytes, head: RawHeaders = HEAD, target: str = "/mcp") -> Spelling:
+    return ("POST", target, head, body)
+
+
+def reading(to: Traffic, spelling: Spelling) -> Reading:
+    headers = CIMultiDict((name.decode(), value.decode()) for name, value in spelling[2])
+    return to.understood(spelling[0], spelling[1], headers, Whole(spelling[3]), spelling)
+
+
+def test_the_same_request_is_read_once() -> None:
+    """Two requests that say the same have one reading; any difference makes another."""
+    to, body = traffic(), json.dumps(LIST).encode()
+    first = reading(to, spelled(body))
+    assert first.again
+    assert reading(to, spelled(body)) is first
+    others = [
+        spelled(body + b" "),
+        spelled(body, (*HEAD, (b"Authorization", b"b"))),
+        spelled(body, target="/mcp/"),
+    ]
+    assert all(reading(to, other) is not first for other in others)
+    assert reading(to, spelled(b"[]")).intent == OPAQUE
+
+
+def test_what_is_large_is_read_each_time() -> None:
+    """F46: a memory of callers' bytes is bounded in number and in size."""
+    to, body = traffic(), json.dumps(LIST).encode()
+    for large in (spelled(body + b" " * 2048), spelled(body, (*HEAD, (b"X", b"x" * 2048)))):
+        first = reading(to, large)
+        assert not first.again
+        assert reading(to, large) is not first
+    for number in range(5000):
+        reading(to, spelled(b"%d" % number))
+    assert len(to._known) <= 512
+
+
+def test_new_annotations_are_read_anew() -> None:
+    said: dict[str, Annotations] = {}
+    to = traffic(lambda _, name: said.get(name))
+    call = spelled(json.dumps({**CALL, "params": {"name": "peek"}}).encode())
+    assert reading(to, call).intent.writes
+    said["peek"] = Annotations(read_only=True)
+    to.forget()
+    assert not reading(to, call).intent.writes

@@ -7,7 +7,6 @@ import signal
 import socket
 
 import pytest
-from aiohttp import web
 
 from mcp_proxy.edge.serve import bind_all, bound, listen, until_stopped
 from tests.edge.conftest import Opened
@@ -213,12 +212,10 @@ async def test_a_drain_waits_for_calls_and_no_longer_than_the_grace(
                 assert await draining is clean
 
 
-async def test_listening_twice_is_an_error_and_leaves_nothing(front: Opened) -> None:
+async def test_listening_twice_is_an_error(front: Opened) -> None:
     sidecar = await front()
-    app = web.Application()
     with pytest.raises(OSError, match="in use"):
-        await listen(app, "localhost", sidecar.port)
-    assert not app.frozen
+        await listen(sidecar.sidecar.inbound, "localhost", sidecar.port)
 
 
 async def test_a_drain_ends_listening_streams_cleanly(front: Opened, upstream: Upstream) -> None:

@@ -13,7 +13,7 @@ async def test_bytes_that_are_no_utf8_are_not_lost(front: Opened, upstream: Upst
     as_utf8 = "é".encode().decode("latin-1")
     assert upstream.asked[0]["X-Name"] == f"Jos{as_utf8}"
     assert upstream.asked[0]["X-Utf8"] == as_utf8
-    assert heard["Content-Disposition"] == 'attachment; filename="\xc3\xa9\xc3\x9f.txt"'
+    assert heard["Content-Disposition"] == 'attachment; filename="\xe9\xdf.txt"'
 
 
 async def test_an_answer_with_such_bytes_can_be_stored(front: Opened, upstream: Upstream) -> None:
@@ -21,7 +21,7 @@ async def test_an_answer_with_such_bytes_can_be_stored(front: Opened, upstream: 
     sidecar = await front()
     first, second = [await sidecar.ask(post("/mcp", rpc("tools/list"))) for _ in "ab"]
     assert "hit" in second["Cache-Status"]
-    assert first["X-Name"] == second["X-Name"] == "Jos\xc3\xa9"
+    assert first["X-Name"] == second["X-Name"] == "Jos\xe9"
 
 
 @pytest.mark.parametrize("control", ["\x01", "\x1b", "\x7f"])

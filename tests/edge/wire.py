@@ -5,7 +5,6 @@ import json
 import socket
 import struct
 import tempfile
-import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -374,11 +373,7 @@ async def sidecar(url: str, clock: Clock | None = None, **settings: object) -> A
         loaded = Loader({}, values).load()
         sidecar = Sidecar(loaded, log, clock)
         try:
-            with warnings.catch_warnings():
-                # assembly hands aiohttp a callable object where it wants an async function
-                warnings.filterwarnings("ignore", "Bare functions", DeprecationWarning)
-                app = sidecar.app()
-            runner, urls = await listen(app, loaded.server.host, loaded.server.port)
+            runner, urls = await listen(sidecar.inbound, loaded.server.host, loaded.server.port)
             try:
                 yield Front(sidecar, urls, log, told)
             finally:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from multidict import CIMultiDict
 
 from mcp_proxy.core.call import CacheNote, Call, Reply, Stream, Whole
 from mcp_proxy.core.errors import UpstreamBrokenError
@@ -293,7 +294,7 @@ async def test_an_answer_that_a_store_keeps_too_long_is_judged_by_its_own_age() 
     await bench.ask(Script(answer(text="old")))
     [key] = bench.shelf._memory.keys()
     stored = bench.clock.wall().timestamp()
-    old = Frame((), data(answer(text="old")), stored, 5.0, (22, 23))
+    old = Frame(CIMultiDict(), data(answer(text="old")), stored, 5.0, (22, 23))
     await bench.shelf.put(key, pack(old), 1000.0)
     await bench.clock.advance(4)
     assert data(await bench.ask(origin)) == data(answer(text="old"))

@@ -183,17 +183,17 @@ def test_what_is_no_exception_is_not_told_as_one(bench: Bench) -> None:
 
 def test_a_stalled_reader_loses_lines_and_each_is_counted(reader: Reader) -> None:
     """F25: a write to a full pipe stops the event loop; drops are counted exactly."""
-    sink = QueueSink(reader.descriptor, limit=100)
-    sink.write(b"x" * 1_000_000 + b"\n")
+    sink = QueueSink(reader.descriptor, bytes, limit=100)
+    sink.put(b"x" * 1_000_000 + b"\n")
     assert os.read(reader.end, 1) == b"x", "the writer is at it, and its queue is empty"
     for number in range(250):
-        sink.write(b"%d\n" % number)
+        sink.put(b"%d\n" % number)
     assert sink.dropped == 150
     read = b"x"
     while not read.endswith(b"\n99\n"):
         read += os.read(reader.end, 1 << 16)
     assert read == b"x" * 1_000_000 + b"\n" + b"".join(b"%d\n" % number for number in range(100))
-    sink.write(b"again\n")
+    sink.put(b"again\n")
     sink.close()
     assert os.read(reader.end, 100) == b"again\n"
     assert sink.dropped == 150
@@ -211,8 +211,8 @@ def test_a_reader_that_is_gone_breaks_nothing(reader: Reader) -> None:
 
 def test_a_writer_that_is_stuck_does_not_hold_up_the_end(reader: Reader) -> None:
     """F26: exit within the grace."""
-    sink = QueueSink(reader.descriptor)
-    sink.write(b"x" * 1_000_000)
+    sink = QueueSink(reader.descriptor, bytes)
+    sink.put(b"x" * 1_000_000)
     assert os.read(reader.end, 1) == b"x"
     sink.close(timeout=0.01)
     assert sink._thread.is_alive()
@@ -223,10 +223,9 @@ def test_a_writer_that_is_stuck_does_not_hold_up_the_end(reader: Reader) -> None
 
 
 def test_closing_writes_what_is_queued(reader: Reader) -> None:
-    sink = QueueSink(reader.descriptor)
+    sink = QueueSink(reader.descriptor, bytes)
     for number in range(5000):
-        sink.write(b"%d\n" % number)
-    sink.flush()
+        sink.put(b"%d\n" % number)
     sink.close(timeout=5)
     sink.close()
     assert reader.read_all().split() == [b"%d" % number for number in range(5000)]
