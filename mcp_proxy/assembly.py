@@ -132,7 +132,11 @@ class Sidecar:
         cache = self._settings.cache
         if cache.redis_url is not None:
             return RedisShelf(
-                cache.redis_url.get_secret_value(), self.upstream_name, self._clock.now, self._log
+                cache.redis_url.get_secret_value(),
+                self.upstream_name,
+                self._clock.now,
+                self._log,
+                self._tasks,
             )
         return MemoryShelf(cache.max_entries, cache.max_bytes, self._clock.now)
 

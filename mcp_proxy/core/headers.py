@@ -54,6 +54,7 @@ _OURS_UPSTREAM = frozenset(
         "x-request-id",
     }
 )
+_NOT_SENT_ON = HOP_BY_HOP | _OURS_UPSTREAM
 _PRINTABLE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:/+=@")
 _REQUEST_ID_LIMIT = 128
 _CHARSET_UTF_8 = re.compile(r"""\s*charset\s*=\s*("?)utf-?8\1\s*""", re.IGNORECASE)
@@ -76,29 +77,28 @@ def abuses_connection(headers: Headers) -> bool:
 
 def end_to_end(headers: Headers) -> CIMultiDict[str]:
     """Return a copy with the headers that are meant for the far end, in order."""
-    kept = CIMultiDict(headers)
-    for name in HOP_BY_HOP | named_in_connection(headers):
-        if name in kept:
-            kept.popall(name)
-    return kept
+    dropped = HOP_BY_HOP
+    named = named_in_connection(headers)
+    if named:
+        dropped |= named
+    return CIMultiDict([item for item in headers.items() if item[0].lower() not in dropped])
 
 
 def request_headers(
     headers: Headers, *, via: str, client: str, scheme: str, request_id: str
 ) -> CIMultiDict[str]:
     """Return what goes upstream: the end-to-end headers in order, then ours."""
-    sent = end_to_end(headers)
-    host = sent.get("Host")
-    for name in _OURS_UPSTREAM:
-        if name in sent:
-            sent.popall(name)
-    sent.add("Via", via)
-    sent.add("X-Forwarded-For", client)
-    sent.add("X-Forwarded-Proto", scheme)
-    if host is not None:
-        sent.add("X-Forwarded-Host", host)
-    sent.add("X-Request-Id", request_id)
-    return sent
+    dropped = _NOT_SENT_ON
+    named = named_in_connection(headers)
+    if named:
+        dropped |= named
+    sent = [item for item in headers.items() if item[0].lower() not in dropped]
+    sent += [("Via", via), ("X-Forwarded-For", client), ("X-Forwarded-Proto", scheme)]
+    host = headers.get("Host")
+    if host is not None and "host" not in named:
+        sent.append(("X-Forwarded-Host", host))
+    sent.append(("X-Request-Id", request_id))
+    return CIMultiDict(sent)
 
 
 def passed_through(headers: Headers, pseudonym: str) -> bool:

@@ -34,6 +34,7 @@ class Shelf(Protocol):
     async def invalidate(self, scope: str = "", quarantine: float = 0.0) -> int | None:
         """Make the answers of a scope (all by default) invalid; store none for `quarantine` s.
 
+        A caller who leaves meanwhile does not stop it half-way.
         Returns how many answers were dropped from this process, None when they are elsewhere.
         """
         ...

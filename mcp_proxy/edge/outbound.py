@@ -1,7 +1,7 @@
 """Ask the server: one request out, one reply in; the innermost end of every stack."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -11,7 +11,7 @@ from yarl import URL
 from mcp_proxy.core import headers as rules
 from mcp_proxy.core import jsonrpc, rest
 from mcp_proxy.core.addresses import Address
-from mcp_proxy.core.call import Call, Delivery, Pieces, Reply, Stream, Whole
+from mcp_proxy.core.call import Body, Call, Delivery, Headers, Pieces, Reply, Stream, Whole
 from mcp_proxy.core.clock import Clock
 from mcp_proxy.core.errors import BadRequestError, UpstreamBrokenError
 from mcp_proxy.core.intent import Stack
@@ -68,11 +68,20 @@ class Outbound:
         response = await self._sent(call)
         end_with_connection(response)
         try:
-            reply = await self._read(call, response)
+            headers = self._head(call, response)
+            body, verdict = await self._body(call, response, headers)
         except BaseException:
             response.close()
             raise
-        return replace(reply, upstream_seconds=self._clock.now() - started)
+        return Reply(
+            response.status,
+            headers,
+            body,
+            reason=response.reason,
+            verdict=verdict,
+            attempts=1,
+            upstream_seconds=self._clock.now() - started,
+        )
 
     async def _sent(self, call: Call) -> aiohttp.ClientResponse:
         """Send the request; return the response with its head read."""
@@ -126,31 +135,31 @@ class Outbound:
             )
         return known
 
-    async def _read(self, call: Call, response: aiohttp.ClientResponse) -> Reply:
+    def _head(self, call: Call, response: aiohttp.ClientResponse) -> CIMultiDict[str]:
+        """Return the headers that go on to the client."""
         headers = rules.end_to_end(response.headers)
         if response.status < 200 or not rules.is_sound(response.reason or "", *headers.values()):
             raise UpstreamBrokenError("The server's answer is no HTTP.", delivered=Delivery.UNKNOWN)
         if "Location" in headers:
             self._map_location(call, headers)
+        return headers
+
+    async def _body(
+        self, call: Call, response: aiohttp.ClientResponse, headers: Headers
+    ) -> tuple[Body, Verdict]:
+        """Return the body, whole if that is how it can be judged, and the judgement so far."""
         by_status = judge_status(response.status, hinted="Retry-After" in headers)
-        reply = Reply(
-            response.status,
-            headers,
-            Whole(b""),
-            reason=response.reason,
-            verdict=by_status,
-            attempts=1,
-        )
-        if rules.media_type(headers) == EVENT_STREAM and response.status == 200:
-            return await self._read_events(call, reply, response)
+        if response.status == 200 and rules.media_type(headers) == EVENT_STREAM:
+            return await self._read_events(call, response, headers)
         if not self._fits(call, response):
-            return replace(reply, body=self._stream(response, []))
+            return self._stream(response, []), by_status
         pieces, complete = await self._collect(response)
         if not complete:
-            return replace(reply, body=self._stream(response, pieces))
+            return self._stream(response, pieces), by_status
         data = b"".join(pieces)
-        verdict = await self._judged(call, reply, data) if response.status == 200 else by_status
-        return replace(reply, body=Whole(data), verdict=verdict)
+        if response.status == 200:
+            return Whole(data), await self._judged(call, headers, data)
+        return Whole(data), by_status
 
     def _fits(self, call: Call, response: aiohttp.ClientResponse) -> bool:
         """Tell whether to read a body whole: it is small, or an answer that must be judged."""
@@ -173,10 +182,11 @@ class Outbound:
             raise failed(failure) from None
         return pieces, True
 
-    async def _judged(self, call: Call, reply: Reply, data: bytes) -> Verdict:
+    async def _judged(self, call: Call, headers: Headers, data: bytes) -> Verdict:
+        """Judge the data of a 200."""
         message = call.message
-        if not message.wants_answer or "Content-Encoding" in reply.headers:
-            return reply.verdict
+        if not message.wants_answer or "Content-Encoding" in headers:
+            return Verdict.OK
         if message.dialect is Dialect.REST:
             return rest.judge_answer(data, self._wire.down_patterns)
         verdict = jsonrpc.judge_answer(data, message)
@@ -217,21 +227,21 @@ class Outbound:
         return stream
 
     async def _read_events(
-        self, call: Call, reply: Reply, response: aiohttp.ClientResponse
-    ) -> Reply:
-        if "Content-Encoding" in reply.headers:  # unreadable, and to be relayed all the same
-            return replace(reply, body=self._stream(response, []))
+        self, call: Call, response: aiohttp.ClientResponse, headers: Headers
+    ) -> tuple[Body, Verdict]:
+        if "Content-Encoding" in headers:  # unreadable, and to be relayed all the same
+            return self._stream(response, []), Verdict.OK
         begun: list[bytes] = []
         if call.intent.repeatable and call.message.id is not None:
             begun, answer = await only_answer(
                 response.content, call, self._wire.buffer_limit, self._clock
             )
             if answer is not None:
-                verdict = await self._judged(call, reply, answer)
+                verdict = await self._judged(call, headers, answer)
                 response.close()
-                return replace(reply, body=Whole(b"".join(begun)), verdict=verdict)
+                return Whole(b"".join(begun)), verdict
         ear = Ear(call, self._listener, self._wire.address, self._wire.buffer_limit)
-        return replace(reply, body=self._stream(response, begun, ear.relay))
+        return self._stream(response, begun, ear.relay), Verdict.OK
 
     def _map_location(self, call: Call, headers: CIMultiDict[str]) -> None:
         path = self._wire.address.reversed(headers["Location"])

@@ -1,11 +1,11 @@
 """Drop what a call may have made stale."""
 
-from asyncio import CancelledError, shield
+from asyncio import CancelledError
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from mcp_proxy.core.call import Call, Delivery, Pieces, Reply, Stream
-from mcp_proxy.core.clock import Running, Spawn
+from mcp_proxy.core.clock import Spawn
 from mcp_proxy.core.errors import ProxyError
 from mcp_proxy.core.shelf import Shelf
 from mcp_proxy.core.verdict import Verdict
@@ -73,12 +73,7 @@ class Invalidate:
 
     def _ended(self, watch: _Watch) -> None:
         if not watch.dropped:
-            self._begin(unknown=True)
+            self._spawn(self._drop(unknown=True), "invalidate")
 
     async def _drop(self, *, unknown: bool) -> None:
-        # In a task of its own: a caller who leaves meanwhile does not stop it half-way.
-        await shield(self._begin(unknown=unknown))
-
-    def _begin(self, *, unknown: bool) -> Running:
-        quarantine = self._quarantine if unknown else 0.0
-        return self._spawn(self._shelf.invalidate(quarantine=quarantine), "invalidate")
+        await self._shelf.invalidate(quarantine=self._quarantine if unknown else 0.0)

@@ -1,6 +1,6 @@
 """Answers in Redis or Valkey, shared by all sidecars of one upstream."""
 
-from asyncio import Lock
+from asyncio import Lock, shield
 from collections.abc import Awaitable, Callable
 from hashlib import blake2b
 from secrets import token_hex
@@ -13,7 +13,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from mcp_proxy.core.clock import Emit
+from mcp_proxy.core.clock import Emit, Spawn
 from mcp_proxy.core.shelf import Edition
 
 T = TypeVar("T")
@@ -51,6 +51,7 @@ class RedisShelf:
         upstream: str,
         now: Callable[[], float],
         emit: Emit,
+        spawn: Spawn,
         *,
         timeout: float = TIMEOUT,
     ) -> None:
@@ -69,6 +70,7 @@ class RedisShelf:
         self._prefix = f"{{mcp-sidecar:{blake2b(upstream.encode(), digest_size=8).hexdigest()}}}:"
         self._now = now
         self._emit = emit
+        self._spawn = spawn
         self._asked_again = 0.0  # when Redis may be asked again
         self._well = True
         # What Redis may have missed, counted: before the next read a new token must pay for it.
@@ -163,11 +165,14 @@ class RedisShelf:
 
     async def invalidate(self, scope: str = "", quarantine: float = 0.0) -> None:
         """Make the answers of a scope invalid for all sidecars."""
+        await shield(self._spawn(self._invalidate(scope, quarantine), "invalidate"))
+
+    async def _invalidate(self, scope: str, quarantine: float) -> None:
         done = False
         try:
             if self._now() >= self._asked_again:
                 done = await self._ask(self._renew(scope, quarantine), otherwise=False)
-        finally:  # also when the one who asked for it has left
+        finally:  # also when we are stopped
             if not done:
                 self._debts += 1
                 self._owed_quarantine = max(self._owed_quarantine, quarantine)

@@ -58,6 +58,10 @@ class Shelf(MemoryShelf):
         self.let.set()
 
     async def invalidate(self, scope: str = "", quarantine: float = 0.0) -> int:
+        dropped: int = await asyncio.shield(spawn(self._slowly(scope, quarantine), "slowly"))
+        return dropped
+
+    async def _slowly(self, scope: str, quarantine: float) -> int:
         self.begun.append(quarantine)
         await self.let.wait()
         dropped = await super().invalidate(scope, quarantine)

@@ -102,6 +102,7 @@ class Bench:
             upstream or self.upstream,
             self.clock.now,
             self.told,
+            spawn,
             timeout=self.timeout,
         )
         self._shelves.append(shelf)
@@ -308,7 +309,7 @@ async def test_a_redis_that_was_never_there_troubles_nobody(own_server: Server) 
     own_server.stop()
     clock, told = FakeClock(), Told()
     url = f"redis://:s3cret@127.0.0.1:{own_server.port}/0"
-    shelf = RedisShelf(url, "old", clock.now, told)
+    shelf = RedisShelf(url, "old", clock.now, told, spawn)
     for _ in range(3):
         assert await within(shelf.edition(JIRA)) is None
         assert await within(shelf.get("k")) is None
@@ -449,8 +450,8 @@ async def test_a_reader_that_leaves_while_it_pays_leaves_the_debt(bench: Bench) 
     assert (await known(shelf)).token != before.token
 
 
-async def test_a_writer_that_leaves_while_it_invalidates_leaves_a_debt(bench: Bench) -> None:
-    """An old answer after a write: a cancelled command may never have been sent."""
+async def test_a_writer_that_leaves_does_not_stop_its_invalidation(bench: Bench) -> None:
+    """An old answer after a write."""
     shelf = bench.shelf(kind=Gated)
     assert isinstance(shelf, Gated)
     before = await known(shelf)
@@ -458,6 +459,26 @@ async def test_a_writer_that_leaves_while_it_invalidates_leaves_a_debt(bench: Be
     leaver = spawn(shelf.invalidate(quarantine=30.0), "leaver")
     await settle()
     leaver.cancel()
+    await settle()
+    shelf.let.set()
+
+    async def renewed() -> Edition:
+        while (edition := await known(shelf)).token == before.token:
+            await settle()
+        return edition
+
+    assert not (await within(renewed())).storable
+
+
+async def test_an_invalidation_that_is_stopped_leaves_a_debt(bench: Bench) -> None:
+    """An old answer after a write: a cancelled command may never have been sent."""
+    shelf = bench.shelf(kind=Gated)
+    assert isinstance(shelf, Gated)
+    before = await known(shelf)
+    shelf.let.clear()
+    stopped = spawn(shelf._invalidate("", 30.0), "stopped")
+    await settle()
+    stopped.cancel()
     await settle()
     shelf.let.set()
     after = await known(shelf)
@@ -472,7 +493,7 @@ async def test_a_debt_that_is_made_while_another_is_paid_is_paid_as_well(bench: 
     shelf.let.clear()
     reader = spawn(shelf.edition(()), "reader")
     await settle()
-    writer = spawn(shelf.invalidate(quarantine=30.0), "writer")
+    writer = spawn(shelf._invalidate("", 30.0), "writer")
     await settle()
     writer.cancel()
     await settle()
@@ -500,7 +521,7 @@ async def test_closing_never_fails(rough: Bench) -> None:
 
 async def test_the_defaults_of_the_libraries_are_not_ours(server: Server) -> None:
     """Libraries notes 4 and 5: 5 s and ten retries, a pool of 100 that raises on the next."""
-    shelf = RedisShelf(server.url, "old", FakeClock().now, Told())
+    shelf = RedisShelf(server.url, "old", FakeClock().now, Told(), spawn)
     assert shelf._redis.timeout == 0.05
     assert shelf._redis.serializer.DEFAULT_ENCODING is None
     assert shelf._redis.namespace is None
