@@ -19,12 +19,13 @@ async def read_body(
     """
     if not request.body_exists:
         return EMPTY
+    content = request.content
+    held = min(buffer_limit, max_bytes or buffer_limit)
+    if wanted and content.is_eof() and content.total_bytes <= held:
+        return Whole(content.read_nowait())  # it came together with the head
     length = request.content_length
     if max_bytes and length is not None and length > max_bytes:
         raise too_large(max_bytes)
-    content = request.content
-    if content.is_eof() and length is not None and length <= buffer_limit:
-        return Whole(content.read_nowait())  # it came together with the head
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     refusable = 0 < max_bytes <= buffer_limit

@@ -3,17 +3,13 @@
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from email.utils import format_datetime
-from functools import lru_cache
 from itertools import count
-from math import floor
 from secrets import token_hex
 
 from aiohttp import web
 from multidict import CIMultiDict
 
 from mcp_proxy.core import headers as rules
-from mcp_proxy.core import rest
 from mcp_proxy.core.call import EMPTY, Call, RawHeaders, Reply, Stream, Whole
 from mcp_proxy.core.clock import Clock, Spawn
 from mcp_proxy.core.errors import (
@@ -26,23 +22,18 @@ from mcp_proxy.core.errors import (
 )
 from mcp_proxy.core.intent import OPAQUE, STREAM, Stack
 from mcp_proxy.core.memo import Memo
-from mcp_proxy.core.message import Dialect, Message
+from mcp_proxy.core.message import Message
 from mcp_proxy.core.origins import Admission
 from mcp_proxy.core.traffic import Traffic, is_small
 from mcp_proxy.edge.answer import Answer, write_stream
 from mcp_proxy.edge.body import read_body
 from mcp_proxy.edge.listening import Listening
+from mcp_proxy.edge.marks import Marks, is_preflight
 from mcp_proxy.edge.own import Own
 from mcp_proxy.edge.tunnel import Relay
 from mcp_proxy.layers.chain import Forward
 
-EVENT_STREAM = "text/event-stream"
-CACHE_NAME = "mcp-sidecar"
-_EXPOSED = "Retry-After, X-Request-Id, Cache-Status, Age, Server-Timing"
-# The length and the end of a body are a matter of each connection; the id is the caller's.
-_SAID_ANEW = frozenset({"content-length", "x-request-id"})
-
-_SMALL_ANSWER = 8192
+# Heads that have passed the checks.
 _REMEMBERED = 512
 
 
@@ -83,10 +74,8 @@ class Inbound:
         # Unique, not secret: asking the system for randomness costs more than a cache hit.
         self._run = token_hex(4)
         self._numbers = count(1)
-        self._gap_in = lru_cache(_REMEMBERED)(rest.gap_in)
-        # heads that have passed the checks
         self._passed: Memo[RawHeaders, None] = Memo(_REMEMBERED)
-        self._via = f"1.1 {door.pseudonym}"
+        self._marks = Marks(door.pseudonym, door.admission, clock, enrich=door.enrich)
 
     @property
     def draining(self) -> bool:
@@ -113,7 +102,7 @@ class Inbound:
             self._check(request, target)
             if self._own.shadows(path):
                 own = await self._own.answer(request, path)
-                return self._own_answer(own, self._leave_for_page(request))
+                return self._own_answer(own, self._marks.leave_for_page(request))
             call = await self._read(request, path, request_id, arrived)
         except ProxyError as error:
             dialect = self._traffic.dialect(request.method, path)
@@ -211,108 +200,29 @@ class Inbound:
         if reply.error_code is not None and reply.status >= 500 and is_preflight(request):
             reply = Reply(204, CIMultiDict(), EMPTY, attempts=reply.attempts, error_code="")
             body = EMPTY
-        added = self._added(call, reply)
-        if reply.error_code is not None:
-            added += self._leave_for_page(request)
         if isinstance(body, Whole):
-            data = body.data
-            if self._door.enrich and call.message.dialect is Dialect.REST:
-                data = self._enriched(call, reply, data)
-            return self._answer(reply, added, data)
+            lines, data = self._marks.marked(call, reply, body.data)
+            return self._answer(request, reply, lines, data)
         assert isinstance(body, Stream)  # the only Upgrade is a Relay
-        answer = self._answer(reply, added, None)
+        lines, _ = self._marks.marked(call, reply, b"")
+        answer = self._answer(request, reply, lines, None)
         ends_with_us = call.intent.stack is Stack.SHORT
         async with self._listening.until_drained() if ends_with_us else nullcontext():
             await write_stream(request, answer, body)
         return answer
 
-    def _own_answer(self, reply: Reply, added: str = "") -> Answer:
+    def _own_answer(self, reply: Reply, leave: str = "") -> Answer:
         assert isinstance(reply.body, Whole)
-        return self._answer(reply, added, reply.body.data)
+        lines = self._marks.lines(reply) + leave
+        return Answer(reply.status, reply.reason, lines, reply.body.data)
 
-    def _answer(self, reply: Reply, added: str, data: bytes | None) -> Answer:
-        """Return the answer with its headers in the server's order, then ours."""
-        headers = reply.headers
-        lines = "".join(
-            [
-                f"{name}: {value}\r\n"
-                for name, value in headers.items()
-                if name.lower() not in _SAID_ANEW
-            ]
-        )
-        if "Date" not in headers:  # whoever passes an answer on adds it (RFC 9110 section 6.6.1)
-            added += f"Date: {format_datetime(self._clock.wall(), usegmt=True)}\r\n"
-        declared = headers.get("Content-Length")
-        return Answer(reply.status, reply.reason, lines + added, data, declared)
-
-    def _added(self, call: Call, reply: Reply) -> str:
-        """Return the lines of our own in the head of an answer."""
-        note = reply.cache
-        added = (
-            f"X-Request-Id: {call.request_id}\r\n"
-            f"Via: {self._via}\r\n"
-            f"Cache-Status: {cache_status(call, reply)}\r\n"
-            f"Server-Timing: {self._timing(call, reply)}\r\n"
-        )
-        if note is not None and note.age is not None:
-            added += f"Age: {floor(note.age)}\r\n"
-        if rules.media_type(reply.headers) == EVENT_STREAM:
-            # or a proxy in front of us would hold events back
-            if "X-Accel-Buffering" not in reply.headers:
-                added += "X-Accel-Buffering: no\r\n"
-            if "Cache-Control" not in reply.headers:
-                added += "Cache-Control: no-cache\r\n"
-        return added
-
-    def _timing(self, call: Call, reply: Reply) -> str:
-        took = (self._clock.now() - call.arrived) * 1000
-        outcome = "hit" if reply.cache is not None and reply.cache.hit else "miss"
-        timing = f"cache;desc={outcome};dur={took:.1f}"
-        if reply.upstream_seconds is not None:
-            timing += f", upstream;dur={reply.upstream_seconds * 1000:.1f}"
-        return timing
-
-    def _leave_for_page(self, request: web.BaseRequest) -> str:
-        """Let a browser page whose Origin has passed read what we answer for ourselves."""
-        headers = request.headers
-        origin = headers.get("Origin")
-        if (
-            origin is None
-            or not self._door.admission.of(headers.get("Host"), origin, request.scheme)[1]
-        ):
-            return ""
-        leave = (
-            f"Access-Control-Allow-Origin: {origin}\r\n"
-            "Access-Control-Allow-Credentials: true\r\n"
-            "Vary: Origin\r\n"
-        )
-        if not is_preflight(request):
-            return f"{leave}Access-Control-Expose-Headers: {_EXPOSED}\r\n"
-        leave += f"Access-Control-Allow-Methods: {headers['Access-Control-Request-Method']}\r\n"
-        asked = headers.get("Access-Control-Request-Headers")
-        if asked is not None:
-            leave += f"Access-Control-Allow-Headers: {asked}\r\n"
-        return leave
-
-    def _enriched(self, call: Call, reply: Reply, data: bytes) -> bytes:
-        if reply.status != 200 or not rules.is_plain_json(reply.headers):
-            return data
-        hit = reply.cache is not None and reply.cache.hit
-        # a stored answer is met again
-        gap = self._gap_in(data) if hit and len(data) <= _SMALL_ANSWER else rest.gap_in(data)
-        if gap is None:
-            return data
-        took = (self._clock.now() - call.arrived) * 1000
-        return rest.enriched(
-            data,
-            gap,
-            (
-                ("execution_time_ms", f"{took:.3f}"),
-                ("cache_hit", "true" if hit else "false"),
-                ("attempts", str(reply.attempts)),
-                ("request_id", f'"{call.request_id}"'),
-            ),
-        )
+    def _answer(
+        self, request: web.BaseRequest, reply: Reply, lines: str, data: bytes | None
+    ) -> Answer:
+        if reply.error_code is not None:
+            lines += self._marks.leave_for_page(request)
+        declared = reply.headers.get("Content-Length")
+        return Answer(reply.status, reply.reason, lines, data, declared)
 
 
 def wants_websocket(request: web.BaseRequest) -> bool:
@@ -322,21 +232,3 @@ def wants_websocket(request: web.BaseRequest) -> bool:
         and request.headers.get("Upgrade", "").lower() == "websocket"
         and "upgrade" in rules.named_in_connection(request.headers)
     )
-
-
-def is_preflight(request: web.BaseRequest) -> bool:
-    """Tell whether a browser asks before it asks (Fetch, CORS preflight)."""
-    return request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
-
-
-def cache_status(call: Call, reply: Reply) -> str:
-    """Return a `Cache-Status` member (RFC 9211)."""
-    note = reply.cache
-    if note is None:
-        return f"{CACHE_NAME}; fwd={'method' if call.intent.writes else 'bypass'}"
-    ttl = f"; ttl={floor(note.ttl)}" if note.ttl is not None else ""
-    if note.hit:
-        return f"{CACHE_NAME}; hit{ttl}"
-    stored = "; stored" if note.stored else ""
-    collapsed = "; collapsed" if note.collapsed else ""
-    return f"{CACHE_NAME}; fwd={note.forwarded}{stored}{collapsed}{ttl}"
