@@ -7,9 +7,14 @@ from datetime import UTC, datetime
 from time import monotonic, time  # noqa: TID251
 from typing import Any
 
+from mcp_proxy.layers.timeouts import Timeouts
+
 
 class SystemClock:
     """Time as the event loop sees it: monotonic, so that a clock step shifts nothing (F49)."""
+
+    def __init__(self) -> None:
+        self._timeouts = Timeouts()
 
     def now(self) -> float:
         """Return seconds that never jump."""
@@ -29,7 +34,7 @@ class SystemClock:
 
     def timeout(self, seconds: float) -> AbstractAsyncContextManager[object]:
         """Bound a block."""
-        return asyncio.timeout(seconds)  # noqa: TID251
+        return self._timeouts.within(seconds)
 
 
 class Tasks:

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import count
 from secrets import token_hex
 from typing import Any
 
@@ -111,7 +112,10 @@ class MemoryShelf:
         self._max_bytes = max_bytes
         self._max_entries = max_entries
         self._now = now
-        self._edition = Edition(token_hex(8))
+        # Never used twice, and not secret: asking the system for randomness costs more than a hit.
+        run = token_hex(8)
+        self._tokens = (f"{run}.{number}" for number in count())
+        self._edition = Edition(next(self._tokens))
         self._scopes: dict[str, str] = {}
         self._quiet_until = 0.0
 
@@ -143,9 +147,9 @@ class MemoryShelf:
         if quarantine:
             self._quiet_until = max(self._quiet_until, self._now() + quarantine)
         if scope and len(self._scopes) < _SCOPES_LIMIT:
-            self._scopes[scope] = token_hex(4)
+            self._scopes[scope] = f"/{next(self._tokens)}"
             return self._drop(scope)
-        self._edition = Edition(token_hex(8))
+        self._edition = Edition(next(self._tokens))
         self._scopes.clear()
         # Their names are never asked for again; what they hold is wanted back now.
         return self._memory.empty()

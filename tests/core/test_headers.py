@@ -265,3 +265,16 @@ def test_cache_control_is_a_set_of_directives(lines: list[str], directives: set[
     """RFC 9111 section 5.2: names without case, arguments apart."""
     headers = of(*[("Cache-Control", line) for line in lines])
     assert rules.cache_control(headers) == directives
+
+
+def test_what_connection_names_is_not_sent_on() -> None:
+    """RFC 9110 section 7.6.1."""
+    sent = rules.request_headers(
+        of(("Connection", "X-Hop"), ("X-Hop", "1"), ("X-Kept", "1")),
+        via="1.1 us",
+        client="::1",
+        scheme="http",
+        request_id="r",
+    )
+    assert "X-Hop" not in sent
+    assert sent["X-Kept"] == "1"

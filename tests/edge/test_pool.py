@@ -11,7 +11,6 @@ from mcp_proxy.core.call import Call, Reply, Whole
 from mcp_proxy.core.intent import OPAQUE
 from mcp_proxy.edge.pool import accepts_connections, open_pools, parser_is_compiled
 from tests.edge.conftest import Opened
-from tests.edge.leaping import leap, leaping
 from tests.edge.test_failures import socket_without_room
 from tests.edge.wire import (
     Client,
@@ -31,6 +30,7 @@ from tests.edge.wire import (
     unused_port,
 )
 from tests.fakes import settle
+from tests.leaping import leap, leaping
 
 LISTEN = get("/mcp", "Accept: text/event-stream")
 

@@ -10,10 +10,10 @@ import pytest
 
 from mcp_proxy.edge.serve import bind_all, bound, listen, until_stopped
 from tests.edge.conftest import Opened
-from tests.edge.leaping import leap, leaping
 from tests.edge.wire import Exchange, Upstream, get, sidecar, streamed
 from tests.edge.wire import bound as in_time
 from tests.fakes import settle
+from tests.leaping import leap, leaping
 
 V4, V6 = (socket.AF_INET, ("127.0.0.1", 0)), (socket.AF_INET6, ("::1", 0, 0, 0))
 ELSEWHERE = (socket.AF_INET, ("192.0.2.1", 0))  # RFC 5737: nobody's

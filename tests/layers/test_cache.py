@@ -431,3 +431,16 @@ async def test_a_narrow_clear_drops_what_it_names(scope: str, left: set[str]) ->
         if (told := (await bench.ask(origin, rest_tool(name, service))).cache) and told.hit
     }
     assert hits == left
+
+
+async def test_a_request_that_is_recognised_is_looked_up_as_another_like_it() -> None:
+    """`same` spares the work of making the key; it is one object for one spelling."""
+    bench, origin = Bench(), Script(answer(), answer())
+    same, other = object(), object()
+    asked = replace(call(KEPT, tool()), same=same)
+    for _ in range(3):
+        await within(bench.cache(asked, origin))
+    await within(bench.cache(call(KEPT, tool()), origin))
+    assert len(origin.calls) == 1
+    await within(bench.cache(replace(asked, same=other, target="/mcp/"), origin))
+    assert len(origin.calls) == 2

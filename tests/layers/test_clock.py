@@ -22,6 +22,12 @@ def test_the_time_of_day_is_told_in_utc() -> None:
     assert SystemClock().wall().tzinfo is UTC
 
 
+def test_the_epoch_is_the_same_time_of_day() -> None:
+    clock = SystemClock()
+    before, now, after = clock.wall().timestamp(), clock.epoch(), clock.wall().timestamp()
+    assert before - 1e-3 <= now <= after + 1e-3
+
+
 async def test_sleeping_for_nothing_lets_others_run() -> None:
     ran = asyncio.Event()
     asyncio.get_running_loop().call_soon(ran.set)

@@ -1,0 +1,150 @@
+"""Bounded blocks: they end in time, alone, and without a trace."""
+
+import asyncio
+
+import pytest
+
+from mcp_proxy.layers.timeouts import Timeouts
+from tests.fakes import settle, spawn
+from tests.leaping import leap, leaping
+
+
+async def hang(timeouts: Timeouts, seconds: float) -> str:
+    try:
+        async with timeouts.within(seconds):
+            await asyncio.Event().wait()
+    except TimeoutError:
+        return "late"
+    return "never"
+
+
+def test_each_block_ends_at_its_own_time() -> None:
+    async def blocks() -> None:
+        timeouts = Timeouts()
+        first = spawn(hang(timeouts, 10.0), "first")
+        short = spawn(hang(timeouts, 3.0), "short")
+        await leap(4)
+        second = spawn(hang(timeouts, 10.0), "second")
+        await leap(4)
+        assert short.result() == "late"
+        assert not first.done()
+        await leap(2.5)
+        assert first.result() == "late"
+        assert not second.done()
+        await leap(4)
+        assert second.result() == "late"
+        assert not timeouts._queues, "an unused length is forgotten"
+
+    leaping(blocks)
+
+
+def test_a_block_that_ends_in_time_is_left_alone() -> None:
+    async def blocks() -> None:
+        timeouts = Timeouts()
+        go_on = asyncio.Event()
+
+        async def quick() -> str:
+            async with timeouts.within(10.0):
+                await settle()
+            await go_on.wait()
+            return "quick"
+
+        task = spawn(quick(), "quick")
+        await leap(60)
+        go_on.set()
+        assert await task == "quick"
+        assert task.cancelling() == 0
+
+    leaping(blocks)
+
+
+def test_what_a_block_raises_comes_out() -> None:
+    async def blocks() -> None:
+        with pytest.raises(ValueError, match="no"):
+            async with Timeouts().within(10.0):
+                raise ValueError("no")
+
+    leaping(blocks)
+
+
+def test_a_cancellation_from_outside_stays_one() -> None:
+    """Also when the time is over in the same moment."""
+
+    async def blocks() -> None:
+        timeouts = Timeouts()
+        for wait in (1, 20):
+            task = spawn(hang(timeouts, 10.0), "cancelled")
+            await settle()
+            asyncio.get_running_loop().call_soon(task.cancel)
+            await leap(wait)
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    leaping(blocks)
+
+
+def test_a_block_whose_work_swallows_the_end_goes_on() -> None:
+    async def blocks() -> None:
+        timeouts = Timeouts()
+
+        async def stubborn() -> str:
+            async with timeouts.within(1.0):
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    await settle()
+            return "went on"
+
+        task = spawn(stubborn(), "stubborn")
+        await leap(2)
+        assert await task == "went on"
+        assert task.cancelling() == 0
+
+    leaping(blocks)
+
+
+def test_a_block_that_begins_late_has_its_time() -> None:
+    """Its queue may have been forgotten meanwhile."""
+
+    async def blocks() -> None:
+        timeouts = Timeouts()
+        late = timeouts.within(5.0)
+        assert await spawn_and_leap(timeouts) == "late"
+
+        async def begin() -> str:
+            try:
+                async with late:
+                    await asyncio.Event().wait()
+            except TimeoutError:
+                return "late"
+            return "never"
+
+        task = spawn(begin(), "begin")
+        other = spawn(hang(timeouts, 5.0), "other")
+        await leap(6)
+        assert (task.result(), other.result()) == ("late", "late")
+
+    async def spawn_and_leap(timeouts: Timeouts) -> str:
+        task = spawn(hang(timeouts, 5.0), "first")
+        await leap(6)
+        return await task
+
+    leaping(blocks)
+
+
+def test_outside_a_task_nothing_can_be_bounded() -> None:
+    async def blocks() -> None:
+        entering = Timeouts().within(1.0).__aenter__()
+        failed: list[BaseException] = []
+
+        def enter() -> None:
+            try:
+                entering.send(None)
+            except BaseException as error:  # noqa: BLE001 - whatever it is
+                failed.append(error)
+
+        asyncio.get_running_loop().call_soon(enter)
+        await settle()
+        assert isinstance(failed[0], RuntimeError)
+
+    leaping(blocks)
