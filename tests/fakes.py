@@ -5,7 +5,6 @@ import heapq
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -222,7 +221,7 @@ class Feed:
 
 def streamed(feed: Feed, status: int = 200, verdict: Verdict = Verdict.OK, **headers: str) -> Reply:
     headers = headers or {"Content_Type": "text/event-stream"}
-    return replace(reply(status, b"", verdict, **headers), body=feed.body)
+    return reply(status, b"", verdict, **headers)._replace(body=feed.body)
 
 
 async def read(answer: Reply) -> bytes:

@@ -5,8 +5,6 @@ event stream is told on as JSON where the caller accepts that, because event ids
 stream.
 """
 
-from dataclasses import replace
-
 from multidict import CIMultiDict
 
 from mcp_proxy.core import freshness, jsonrpc, sse
@@ -96,4 +94,4 @@ def retold(reply: Reply, asked: Call, call: Call, limit: int) -> Reply | None:
     if frame is None:
         return None
     own = told(frame, call)
-    return replace(reply, headers=own.headers, body=own.body)
+    return reply._replace(headers=own.headers, body=own.body)

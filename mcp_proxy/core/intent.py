@@ -7,6 +7,7 @@ never from a client's word. The table is section 4 of DESIGN; what is not in it 
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from mcp_proxy.core.memo import Memo
 from mcp_proxy.core.message import Dialect, Message
 from mcp_proxy.core.rules import Annotations, Rules
 
@@ -99,7 +100,7 @@ class Decisions:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._memo: dict[tuple[object, ...], Intent] = {}
+        self._memo: Memo[tuple[object, ...], Intent] = Memo(_MEMO_LIMIT)
 
     def of(self, message: Message, annotations: Annotations | None = None) -> Intent:
         """Return the intent of an understood message.
@@ -122,12 +123,9 @@ class Decisions:
             continues,
             annotations,
         )
-        known = self._memo.get(facts)
-        if known is None:
-            if len(self._memo) >= _MEMO_LIMIT:
-                self._memo.clear()
-            known = self._memo[facts] = self._decide(message, annotations, continues=continues)
-        return known
+        return self._memo.get(facts) or self._memo.keep(
+            facts, self._decide(message, annotations, continues=continues)
+        )
 
     def _decide(
         self, message: Message, annotations: Annotations | None, *, continues: bool

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
+from mcp_proxy.core.memo import Memo
+
 # Stricter than urllib, for which `[::1].evil.com` is loopback: what browsers can send, no more.
 _HOST = re.compile(
     r"(\[(?P<ipv6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9_.-]+))(:[0-9]{0,5})?", re.ASCII | re.IGNORECASE
@@ -25,7 +27,7 @@ class Admission:
     ) -> None:
         self._hosts = frozenset(map(str.lower, allowed_hosts)) | {bound.lower()}
         self._origins = frozenset(origin.lower().rstrip("/") for origin in allowed_origins)
-        self._memo: dict[tuple[str | None, str | None, str], tuple[bool, bool]] = {}
+        self._memo: Memo[tuple[str | None, str | None, str], tuple[bool, bool]] = Memo(_MEMO_LIMIT)
 
     def of(self, host: str | None, origin: str | None, scheme: str) -> tuple[bool, bool]:
         """Return whether the Host passes and whether the Origin passes."""
@@ -34,9 +36,7 @@ class Admission:
         if known is None:
             known = self.host_passes(host), self.origin_passes(*asked)
             if len(host or "") + len(origin or "") <= _NAMES_LIMIT:
-                if len(self._memo) >= _MEMO_LIMIT:
-                    self._memo.clear()
-                self._memo[asked] = known
+                self._memo.keep(asked, known)
         return known
 
     def host_passes(self, host: str | None) -> bool:

@@ -15,6 +15,7 @@ from mcp_proxy.core.call import Body, Call, Delivery, Headers, Pieces, Reply, St
 from mcp_proxy.core.clock import Clock
 from mcp_proxy.core.errors import BadRequestError, UpstreamBrokenError
 from mcp_proxy.core.intent import Stack
+from mcp_proxy.core.memo import Memo
 from mcp_proxy.core.message import Dialect
 from mcp_proxy.core.reading import read_answer
 from mcp_proxy.core.verdict import Verdict, judge_status
@@ -24,6 +25,7 @@ from mcp_proxy.edge.pool import Pools
 from mcp_proxy.edge.verbatim import sayable
 
 EVENT_STREAM = "text/event-stream"
+_SHORT = 512  # characters of a target whose URL is remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,8 @@ class Outbound:
         self._listener = listener
         self._origin = URL(wire.address.origin)
         self._via = f"1.1 {wire.pseudonym}"
-        self._timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
+        self._timeouts: Memo[float | None, aiohttp.ClientTimeout] = Memo(100)
+        self._urls: Memo[str, URL] = Memo(256)
 
     @property
     def open_streams(self) -> int:
@@ -98,8 +101,7 @@ class Outbound:
         try:
             return await pool.request(
                 call.method,
-                # as a path, query and all: a URL that is parsed loses a bare "?" and what follows "#"
-                self._origin.with_path(self._wire.address.prefix + call.target, encoded=True),
+                self._url(call.target),
                 data=data,
                 headers=self._headers(call),
                 allow_redirects=False,
@@ -112,6 +114,15 @@ class Outbound:
             raise failed(failure, unsent=bool(tracker and not tracker.bytes_written)) from None
         except ValueError:
             raise BadRequestError("The request cannot be forwarded as HTTP/1.1.") from None
+
+    def _url(self, target: str) -> URL:
+        known = self._urls.get(target)
+        if known is None:
+            # as a path, query and all: a URL that is parsed loses a bare "?" and what follows "#"
+            known = self._origin.with_path(self._wire.address.prefix + target, encoded=True)
+            if len(target) <= _SHORT:
+                self._urls.keep(target, known)
+        return known
 
     def _headers(self, call: Call) -> CIMultiDict[str]:
         sent = rules.request_headers(
@@ -126,14 +137,12 @@ class Outbound:
         return sayable(sent)
 
     def _timeout(self, silence: float | None) -> aiohttp.ClientTimeout:
-        known = self._timeouts.get(silence)
-        if known is None:
-            if len(self._timeouts) >= 100:  # one per rule that names a timeout
-                self._timeouts.clear()
-            known = self._timeouts[silence] = aiohttp.ClientTimeout(
+        return self._timeouts.get(silence) or self._timeouts.keep(
+            silence,
+            aiohttp.ClientTimeout(
                 total=None, sock_connect=self._wire.connect_timeout, sock_read=silence
-            )
-        return known
+            ),
+        )
 
     def _head(self, call: Call, response: aiohttp.ClientResponse) -> CIMultiDict[str]:
         """Return the headers that go on to the client."""

@@ -9,9 +9,7 @@ def sayable(headers: CIMultiDict[str]) -> CIMultiDict[str]:
     Of two names that differ in case only its client keeps the last, and its writer drops bytes
     that are no UTF-8. Where there are such bytes, they are Latin-1, and are said on as UTF-8.
     """
-    if len(headers) == len({name.lower() for name in headers}) and all(
-        map(str.isascii, headers.values())
-    ):
+    if len(headers) == len(set(map(str.lower, headers))) and "".join(headers.values()).isascii():
         return headers
     first: dict[str, str] = {}
     return CIMultiDict(

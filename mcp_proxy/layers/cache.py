@@ -1,6 +1,6 @@
 """Answer from what we know."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 from mcp_proxy.core import answers, freshness
@@ -58,7 +58,7 @@ class Cache:
         frame = await self._recall(key)
         if frame is not None:
             return self._hit(call, frame)
-        reply = await forward(replace(call, key=key))
+        reply = await forward(call._replace(key=key))
         return await self._kept(call, reply, key, edition, why="miss")
 
     def _wanted(self, call: Call) -> Wanted:
@@ -99,7 +99,7 @@ class Cache:
             collapsed=collapsed,
             ttl=frame.fresh if frame else None,
         )
-        return replace(reply, cache=note)
+        return reply._replace(cache=note)
 
     def _framed(self, call: Call, reply: Reply) -> Frame | None:
         data = answers.answer_in(reply, self._limit)

@@ -15,6 +15,7 @@ arrives late as the trial call, so outcomes carry the generation of the state th
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pybreaker import (
     STATE_CLOSED,
@@ -45,8 +46,7 @@ class Limits:
     window: float = 10.0  # ... within so many seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(NamedTuple):
     """Leave to make one try; names the state in which it was given."""
 
     generation: int

@@ -1,7 +1,7 @@
 """Let identical calls that are in flight together share one answer."""
 
 import asyncio
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from mcp_proxy.core.answers import retold
 from mcp_proxy.core.call import CacheNote, Call, Delivery, Reply, Stream
@@ -53,7 +53,7 @@ class Coalesce:
         if not flight.told:
             flight.told = True
             return own
-        return replace(own, cache=CacheNote(collapsed=True))
+        return own._replace(cache=CacheNote(collapsed=True))
 
     async def _lead(self, call: Call, key: str, forward: Forward) -> Reply:
         flight = self._flights[key] = _Flight(key, call)

@@ -1,7 +1,6 @@
 """Ask again where that is safe; the only importer of aiohttp-retry."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Protocol
 
 from aiohttp_retry import ExponentialRetry
@@ -135,7 +134,7 @@ class Retry:
             # an open circuit let nothing out
             error.attempts = attempt - isinstance(error, CircuitOpenError)
             return error
-        return reply if attempt == reply.attempts else replace(reply, attempts=attempt)
+        return reply if attempt == reply.attempts else reply._replace(attempts=attempt)
 
     def _timed(self, call: Call, attempt: int, counted: int) -> Call:
         """Give a try the silence after which it is given up, if another may follow it."""
@@ -146,7 +145,7 @@ class Retry:
             silence = self._attempt_timeout if self._attempt_timeout < left else None
         if silence == call.silence and attempt == call.attempt:
             return call
-        return replace(call, silence=silence, attempt=attempt)
+        return call._replace(silence=silence, attempt=attempt)
 
     async def _bridges(self, call: Call, outcome: Reply | ProxyError) -> bool:
         over = call.arrived + self._window

@@ -37,7 +37,7 @@ def as_stream() -> Reply:
     async def pieces() -> Pieces:
         yield ANSWER
 
-    return replace(as_json(), body=Stream(pieces()))
+    return as_json()._replace(body=Stream(pieces()))
 
 
 def body_of(answer: Reply | None) -> bytes:
@@ -183,7 +183,7 @@ def test_a_kept_rest_answer_is_the_same_for_all() -> None:
 @pytest.mark.parametrize("answer", [as_json(), as_events(sse.event(ANSWER))])
 def test_a_shared_answer_differs_in_its_id_only(answer: Reply) -> None:
     """F15, F30."""
-    own = answers.retold(replace(answer, attempts=3), asked(), asked(tool(request_id="b")), LIMIT)
+    own = answers.retold(answer._replace(attempts=3), asked(), asked(tool(request_id="b")), LIMIT)
     assert body_of(own) == ANSWER.replace(b'"id":1,', b'"id":"b",')
     assert own is not None
     assert (own.status, own.attempts, own.verdict) == (200, 3, Verdict.OK)
@@ -217,9 +217,9 @@ def test_a_shared_rest_answer_is_told_on_without_what_was_the_leaders() -> None:
         as_json(Cache_Control="private"),
         as_json(Cache_Control="no-store"),
         as_json(Content_Encoding="gzip"),
-        replace(as_json(), status=202),
-        replace(as_json(), verdict=Verdict.TOOL_FAILED),
-        replace(as_json(), status=503, verdict=Verdict.UPSTREAM_FAILED),
+        as_json()._replace(status=202),
+        as_json()._replace(verdict=Verdict.TOOL_FAILED),
+        as_json()._replace(status=503, verdict=Verdict.UPSTREAM_FAILED),
         as_events(sse.event(b'{"method":"x"}') + sse.event(ANSWER)),
     ],
 )

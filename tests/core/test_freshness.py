@@ -1,6 +1,5 @@
 """Whether an answer may be kept, and for how long."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,7 +27,7 @@ def a_stream() -> Reply:
     async def pieces() -> Any:
         yield b"{}"
 
-    return replace(reply(), body=Stream(pieces()))
+    return reply()._replace(body=Stream(pieces()))
 
 
 @pytest.mark.parametrize(
@@ -157,4 +156,4 @@ def test_no_answer_is_fresh_for_less_than_nothing_or_more_than_a_day(
 
 
 def test_an_empty_answer_is_whole() -> None:
-    assert freshness.may_store(kept(), replace(reply(), body=EMPTY))
+    assert freshness.may_store(kept(), reply()._replace(body=EMPTY))

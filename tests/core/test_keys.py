@@ -81,7 +81,7 @@ arguments = st.dictionaries(st.sampled_from(["a", "b", "q"]), trees, max_size=3)
 
 
 def of(message: Message, *headers: tuple[str, str], ring: Keyring = RING, **changes: Any) -> str:
-    asked = replace(call(message=message), headers=CIMultiDict(headers), **changes)
+    asked = call(message=message)._replace(headers=CIMultiDict(headers), **changes)
     key = ring.of(asked)
     assert key is not None
     return key
@@ -188,15 +188,15 @@ def test_two_spellings_share_a_key_if_every_server_reads_the_same(
 @pytest.mark.parametrize(
     "changed",
     [
-        lambda asked: replace(asked, method="PUT"),
-        lambda asked: replace(asked, target="/mcp/"),
-        lambda asked: replace(asked, target="/mcp?user=2"),
-        lambda asked: replace(asked, target="/mcp\udce9"),
-        lambda asked: replace(asked, message=rpc("prompts/list")),
-        lambda asked: replace(asked, message=rpc("tools/list", 1, cursor="2")),
-        lambda asked: replace(asked, message=rpc("tools/list", 1, _meta={"tenant": "b"})),
-        lambda asked: replace(asked, message=replace(asked.message, dialect=Dialect.REST)),
-        lambda asked: replace(asked, message=replace(asked.message, method="tools/lis\udc74")),
+        lambda asked: asked._replace(method="PUT"),
+        lambda asked: asked._replace(target="/mcp/"),
+        lambda asked: asked._replace(target="/mcp?user=2"),
+        lambda asked: asked._replace(target="/mcp\udce9"),
+        lambda asked: asked._replace(message=rpc("prompts/list")),
+        lambda asked: asked._replace(message=rpc("tools/list", 1, cursor="2")),
+        lambda asked: asked._replace(message=rpc("tools/list", 1, _meta={"tenant": "b"})),
+        lambda asked: asked._replace(message=replace(asked.message, dialect=Dialect.REST)),
+        lambda asked: asked._replace(message=replace(asked.message, method="tools/lis\udc74")),
     ],
 )
 def test_whatever_is_asked_differently_is_kept_apart(changed: Callable[[Call], Call]) -> None:

@@ -224,9 +224,9 @@ async def test_what_may_not_be_kept_passes_by() -> None:
 @pytest.mark.parametrize(
     "told",
     [
-        replace(answer(), verdict=Verdict.TOOL_FAILED),
-        replace(answer(), status=500, verdict=Verdict.UPSTREAM_FAILED),
-        replace(answer(), status=203),
+        answer()._replace(verdict=Verdict.TOOL_FAILED),
+        answer()._replace(status=500, verdict=Verdict.UPSTREAM_FAILED),
+        answer()._replace(status=203),
         answer(Set_Cookie="a=b"),
         answer(Cache_Control="private"),
         answer(Content_Encoding="gzip"),
@@ -342,7 +342,7 @@ async def test_a_caller_that_wants_nothing_kept_leaves_nothing() -> None:
 
 
 async def test_a_miss_names_the_place_for_those_who_ask_the_same() -> None:
-    bench, origin = Bench(), Script(replace(answer(), verdict=Verdict.TOOL_FAILED))
+    bench, origin = Bench(), Script(answer()._replace(verdict=Verdict.TOOL_FAILED))
     for request_id in (1, "x"):
         await bench.ask(origin, tool(request_id=request_id))
     await bench.ask(origin, tool("other"))
@@ -353,7 +353,7 @@ async def test_a_miss_names_the_place_for_those_who_ask_the_same() -> None:
 
 async def test_a_follower_does_not_store_what_its_leader_stores() -> None:
     bench = Bench()
-    shared = replace(answer(), cache=CacheNote(collapsed=True))
+    shared = answer()._replace(cache=CacheNote(collapsed=True))
     told = await bench.ask(Script(shared))
     assert told.cache == CacheNote(forwarded="miss", collapsed=True)
     assert bench.entries == 0
@@ -437,10 +437,10 @@ async def test_a_request_that_is_recognised_is_looked_up_as_another_like_it() ->
     """`same` spares the work of making the key; it is one object for one spelling."""
     bench, origin = Bench(), Script(answer(), answer())
     same, other = object(), object()
-    asked = replace(call(KEPT, tool()), same=same)
+    asked = call(KEPT, tool())._replace(same=same)
     for _ in range(3):
         await within(bench.cache(asked, origin))
     await within(bench.cache(call(KEPT, tool()), origin))
     assert len(origin.calls) == 1
-    await within(bench.cache(replace(asked, same=other, target="/mcp/"), origin))
+    await within(bench.cache(asked._replace(same=other, target="/mcp/"), origin))
     assert len(origin.calls) == 2

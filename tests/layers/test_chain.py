@@ -1,7 +1,5 @@
 """How a list of layers becomes a road."""
 
-from dataclasses import replace
-
 import pytest
 
 from mcp_proxy.core.call import Call, Reply
@@ -19,7 +17,7 @@ class Signing:
 
     async def __call__(self, call: Call, forward: Forward) -> Reply:
         self._trace.append(f"{self._name} in")
-        reply = await forward(replace(call, request_id=call.request_id + self._name))
+        reply = await forward(call._replace(request_id=call.request_id + self._name))
         self._trace.append(f"{self._name} out")
         return reply
 

@@ -35,7 +35,7 @@ COLLAPSED = CacheNote(collapsed=True)
 def asked(
     message: Message | None = None, *, key: str | None = "k", intent: Intent = KEPT, **headers: str
 ) -> Call:
-    return replace(call(intent, message or tool(), headers=headers), key=key)
+    return call(intent, message or tool(), headers=headers)._replace(key=key)
 
 
 def answer(request_id: object = 1, text: str = "x") -> Reply:

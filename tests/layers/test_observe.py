@@ -172,8 +172,7 @@ async def test_a_caller_that_leaves_before_the_answer_has_left() -> None:
     ],
 )
 def test_the_caches_part_is_told_in_one_word(note: CacheNote | None, word: str) -> None:
-    answer = reply()
-    object.__setattr__(answer, "cache", note)
+    answer = reply()._replace(cache=note)
     assert cache_part(answer) == word
 
 

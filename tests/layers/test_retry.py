@@ -224,7 +224,7 @@ async def test_a_mistake_of_ours_is_not_asked_again() -> None:
 
 async def test_a_body_that_was_read_from_a_stream_is_never_sent_again() -> None:
     """Libraries note 2: a generator body is sent empty on tries 2 … n."""
-    asked = replace(call(READ), body=Feed().body)
+    asked = call(READ)._replace(body=Feed().body)
     origin = Script(unreachable(), OK)
     error = await Bench().fail(origin, asked)
     assert error.delivered is Delivery.NO
@@ -234,7 +234,7 @@ async def test_a_body_that_was_read_from_a_stream_is_never_sent_again() -> None:
 async def test_a_streamed_body_is_not_given_up_early_for_a_try_that_cannot_follow() -> None:
     """DESIGN section 4: a try gives up after silence only if another may follow."""
     origin = Script(OK)
-    await Bench().ask(origin, replace(call(READ), body=Feed().body))
+    await Bench().ask(origin, call(READ)._replace(body=Feed().body))
     assert origin.calls[0].silence is None
 
 
@@ -552,7 +552,7 @@ async def test_a_restart_that_ends_after_the_window_comes_too_late() -> None:
 
 async def test_a_streamed_body_is_not_bridged() -> None:
     presence = Restarts(True)
-    asked = replace(call(WRITE), body=Feed().body)
+    asked = call(WRITE)._replace(body=Feed().body)
     await Bench(presence=presence).fail(Script(unreachable(refused=True), OK), asked)
     assert presence.waited == 0
 

@@ -181,18 +181,22 @@ def test_what_is_no_exception_is_not_told_as_one(bench: Bench) -> None:
 # --- readers
 
 
+# what waits while a reader is stalled: batches that are rendered, and a queue of 100
+HELD = 64 * 32 + 100
+
+
 def test_a_stalled_reader_loses_lines_and_each_is_counted(reader: Reader) -> None:
     """F25: a write to a full pipe stops the event loop; drops are counted exactly."""
     sink = QueueSink(reader.descriptor, bytes, limit=100)
     sink.put(b"x" * 1_000_000 + b"\n")
     assert os.read(reader.end, 1) == b"x", "the writer is at it, and its queue is empty"
-    for number in range(250):
+    for number in range(HELD + 150):
         sink.put(b"%d\n" % number)
     assert sink.dropped == 150
     read = b"x"
-    while not read.endswith(b"\n99\n"):
+    while not read.endswith(b"\n%d\n" % (HELD - 1)):
         read += os.read(reader.end, 1 << 16)
-    assert read == b"x" * 1_000_000 + b"\n" + b"".join(b"%d\n" % number for number in range(100))
+    assert read == b"x" * 1_000_000 + b"\n" + b"".join(b"%d\n" % number for number in range(HELD))
     sink.put(b"again\n")
     sink.close()
     assert os.read(reader.end, 100) == b"again\n"
