@@ -20,7 +20,9 @@ from mcp_proxy.core.clock import Clock
 from mcp_proxy.core.errors import ProxyError
 from mcp_proxy.core.intent import Decisions, Policy, Stack
 from mcp_proxy.core.keys import Keyring, credentials
+from mcp_proxy.core.metadata import PublicUrl
 from mcp_proxy.core.origins import Admission
+from mcp_proxy.core.peers import Proxies
 from mcp_proxy.core.rules import Annotations, Rule, Rules
 from mcp_proxy.core.shelf import Shelf
 from mcp_proxy.core.traffic import Paths, Traffic
@@ -61,7 +63,11 @@ class Sidecar:
         self._clock = clock or SystemClock()
         self._began = self._clock.now()
         self._tasks = Tasks()
+        named = settings.upstream.host_header
+        host = None if named in {"upstream", "client"} else named
         self.address = address(settings.upstream.url.get_secret_value(), settings.server.mcp_path)
+        if host is not None:
+            self.address = self.address.also(host)
         self.pseudonym = f"mcp-sidecar-{token_hex(4)}"
         # --- what outlives a call, and what is told
         self.metrics = Metrics()
@@ -82,6 +88,7 @@ class Sidecar:
             self.address.origin + self.address.prefix,
             self.pools.streams,
             settings.upstream.health_interval,
+            host,
         )
         self.monitor = Monitor(
             lambda: self._probe(look),
@@ -223,6 +230,7 @@ class Sidecar:
 
     def _wire(self) -> Wire:
         settings = self._settings
+        public = settings.server.public_url
         return Wire(
             self.address,
             settings.upstream.connect_timeout,
@@ -231,12 +239,15 @@ class Sidecar:
             self.pseudonym,
             settings.failures.patterns,
             basic_authorization(self.address),
+            settings.upstream.host_header,
+            PublicUrl(public, self.address) if public else None,
         )
 
     def _door(self) -> Door:
         server = self._settings.server
         return Door(
             Admission(server.host, server.allowed_hosts, server.allowed_origins),
+            Proxies(server.trusted_proxies),
             self.pseudonym,
             server.buffer_limit,
             server.max_body_bytes,

@@ -29,6 +29,8 @@ from pydantic_settings import (
 )
 
 from mcp_proxy.core.addresses import address
+from mcp_proxy.core.origins import hostname
+from mcp_proxy.core.peers import network
 
 PREFIX = "MCP_"
 # Of a URL that cannot be used, what is scheme, host, port and path beyond doubt.
@@ -74,7 +76,33 @@ def _path(value: str) -> str:
     return value
 
 
+def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
+    for text in value:
+        try:
+            network(text)
+        except ValueError:
+            raise ValueError("addresses or networks such as 10.0.0.0/8, 192.0.2.7, ::1") from None
+    return value
+
+
+def _host_header(value: str) -> str:
+    if hostname(value) is None:
+        raise ValueError("upstream, client, or a host name such as mcp.example.com:8080")
+    return value
+
+
+def _public_url(value: str) -> str:
+    try:
+        address(value, "/")
+    except ValueError:
+        raise ValueError("a URL such as https://mcp.example.com") from None
+    return value
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Networks = Annotated[Names, AfterValidator(_networks)]
+HostHeader = Annotated[str, AfterValidator(_host_header)]
+PublicUrl_ = Annotated[str, AfterValidator(_public_url)]
 Path_ = Annotated[str, AfterValidator(_path)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 SecondsOrNone = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]  # 0 switches off
@@ -103,6 +131,11 @@ class Upstream(Section):
         None,
         "MCP_UPSTREAM_NAME",
         "its name in shared cache keys; replicas on several machines set it",
+    )
+    host_header: HostHeader = _is(
+        "upstream",
+        "MCP_UPSTREAM_HOST_HEADER",
+        "the Host that the server sees: upstream (its own), client (what was dialled), or a name",
     )
     connect_timeout: Seconds = _is(3.0, "MCP_CONNECT_TIMEOUT", "seconds to connect in")
     connections: Count = _is(1024, "MCP_UPSTREAM_CONNECTIONS", "connections open for calls at once")
@@ -141,6 +174,16 @@ class Server(Section):
     )
     allowed_origins: Names = _is(
         (), "MCP_ALLOWED_ORIGINS", "further Origins of pages that may ask; * is any"
+    )
+    trusted_proxies: Networks = _is(
+        (),
+        "MCP_TRUSTED_PROXIES",
+        "addresses whose X-Forwarded-* headers are believed, such as 10.0.0.0/8",
+    )
+    public_url: PublicUrl_ | None = _is(
+        None,
+        "MCP_PUBLIC_URL",
+        "our URL for clients; rewrites OAuth resource metadata (docs/wire.md has the limits)",
     )
     admin_token: SecretStr | None = _is(
         None, "MCP_ADMIN_TOKEN", "guards the endpoints that change or reveal"

@@ -1,7 +1,7 @@
 """The addresses of the server behind, as it may know itself and as clients must not see it."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import SplitResult, unquote, urlsplit
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
@@ -18,6 +18,11 @@ class Address:
     aliases: frozenset[str]  # origins that mean the same server, in lower case
     userinfo: tuple[str, str] | None = None
     ends_at_mcp: bool = False  # the URL named the MCP endpoint, not a prefix
+
+    def also(self, host: str) -> "Address":
+        """Return the same address, known by another Host as well."""
+        scheme = self.origin.partition(":")[0]
+        return replace(self, aliases=self.aliases | {f"{scheme}://{host.lower()}"})
 
     def reversed(self, location: str) -> str | None:
         """Return path, query and fragment as clients of ours say them; None if they stay as they are.

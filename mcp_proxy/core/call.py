@@ -97,6 +97,18 @@ class Delivery(Enum):
     UNKNOWN = "unknown"
 
 
+class Peer(NamedTuple):
+    """Where a request comes from, as the server is told."""
+
+    client: str = ""  # address of whoever asked
+    hops: str = ""  # `X-Forwarded-For`: the client, and every proxy that it came through
+    scheme: str = "http"
+    host: str | None = None  # under which name we were dialled
+
+
+NOBODY = Peer()
+
+
 class Call(NamedTuple):
     """A request, read once. The original bytes are in `target` and `body`, untouched."""
 
@@ -107,8 +119,7 @@ class Call(NamedTuple):
     intent: Intent
     request_id: str
     message: Message = NOTHING
-    client: str = ""  # address of the peer
-    scheme: str = "http"
+    peer: Peer = NOBODY
     arrived: float = 0.0  # Clock.now() when the head was read
     attempt: int = 1
     silence: float | None = None  # seconds without a byte after which this try is given up

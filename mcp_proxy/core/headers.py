@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from multidict import CIMultiDict
 
-from mcp_proxy.core.call import Headers
+from mcp_proxy.core.call import Headers, Peer
 
 # RFC 9110 section 7.6.1 and RFC 9112: they speak of one connection only.
 HOP_BY_HOP = frozenset(
@@ -85,18 +85,22 @@ def end_to_end(headers: Headers) -> CIMultiDict[str]:
 
 
 def request_headers(
-    headers: Headers, *, via: str, client: str, scheme: str, request_id: str
+    headers: Headers, *, via: str, peer: Peer, request_id: str, host: str | None = None
 ) -> CIMultiDict[str]:
-    """Return what goes upstream: the end-to-end headers in order, then ours."""
+    """Return what goes upstream: the end-to-end headers in order, then ours.
+
+    `host` is the name by which the server is addressed; None leaves it to the connection.
+    """
     dropped = _NOT_SENT_ON
     named = named_in_connection(headers)
     if named:
         dropped |= named
     sent = [item for item in headers.items() if item[0].lower() not in dropped]
-    sent += [("Via", via), ("X-Forwarded-For", client), ("X-Forwarded-Proto", scheme)]
-    host = headers.get("Host")
-    if host is not None and "host" not in named:
-        sent.append(("X-Forwarded-Host", host))
+    if host is not None:
+        sent.insert(0, ("Host", host))
+    sent += [("Via", via), ("X-Forwarded-For", peer.hops), ("X-Forwarded-Proto", peer.scheme)]
+    if peer.host is not None:
+        sent.append(("X-Forwarded-Host", peer.host))
     sent.append(("X-Request-Id", request_id))
     return CIMultiDict(sent)
 

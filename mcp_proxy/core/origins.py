@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
+from mcp_proxy.core.call import Peer
 from mcp_proxy.core.memo import Memo
 
 # Stricter than urllib, for which `[::1].evil.com` is loopback: what browsers can send, no more.
@@ -27,15 +28,19 @@ class Admission:
     ) -> None:
         self._hosts = frozenset(map(str.lower, allowed_hosts)) | {bound.lower()}
         self._origins = frozenset(origin.lower().rstrip("/") for origin in allowed_origins)
-        self._memo: Memo[tuple[str | None, str | None, str], tuple[bool, bool]] = Memo(_MEMO_LIMIT)
+        self._memo: Memo[tuple[str | None, ...], tuple[bool, bool]] = Memo(_MEMO_LIMIT)
 
-    def of(self, host: str | None, origin: str | None, scheme: str) -> tuple[bool, bool]:
-        """Return whether the Host passes and whether the Origin passes."""
-        asked = (host, origin, scheme)
+    def of(self, host: str | None, origin: str | None, peer: Peer) -> tuple[bool, bool]:
+        """Return whether the Host passes and whether the Origin passes.
+
+        An Origin is ours if it is the name under which we were dialled: by `peer`, which differs
+        from the Host behind a trusted proxy.
+        """
+        asked = (host, origin, peer.host, peer.scheme)
         known = self._memo.get(asked)
         if known is None:
-            known = self.host_passes(host), self.origin_passes(*asked)
-            if len(host or "") + len(origin or "") <= _NAMES_LIMIT:
+            known = self.host_passes(host), self.origin_passes(peer.host, origin, peer.scheme)
+            if len(host or "") + len(origin or "") + len(peer.host or "") <= _NAMES_LIMIT:
                 self._memo.keep(asked, known)
         return known
 

@@ -10,7 +10,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from mcp_proxy.core import headers as rules
-from mcp_proxy.core.call import EMPTY, Call, RawHeaders, Reply, Stream, Whole
+from mcp_proxy.core.call import EMPTY, Call, Peer, RawHeaders, Reply, Stream, Whole
 from mcp_proxy.core.clock import Clock, Spawn
 from mcp_proxy.core.errors import (
     BadRequestError,
@@ -24,6 +24,7 @@ from mcp_proxy.core.intent import OPAQUE, STREAM, Stack
 from mcp_proxy.core.memo import Memo
 from mcp_proxy.core.message import Message
 from mcp_proxy.core.origins import Admission
+from mcp_proxy.core.peers import Proxies
 from mcp_proxy.core.traffic import Traffic, is_small
 from mcp_proxy.edge.answer import Answer, write_stream
 from mcp_proxy.edge.body import read_body
@@ -42,6 +43,7 @@ class Door:
     """The settings of the inbound side."""
 
     admission: Admission
+    proxies: Proxies
     pseudonym: str  # our name in Via
     buffer_limit: int  # bytes
     max_body_bytes: int  # 0 is no limit
@@ -74,7 +76,7 @@ class Inbound:
         # Unique, not secret: asking the system for randomness costs more than a cache hit.
         self._run = token_hex(4)
         self._numbers = count(1)
-        self._passed: Memo[RawHeaders, None] = Memo(_REMEMBERED)
+        self._passed: Memo[tuple[str | None, RawHeaders], None] = Memo(_REMEMBERED)
         self._marks = Marks(door.pseudonym, door.admission, clock, enrich=door.enrich)
 
     @property
@@ -102,7 +104,9 @@ class Inbound:
             self._check(request, target)
             if self._own.shadows(path):
                 own = await self._own.answer(request, path)
-                return self._own_answer(own, self._marks.leave_for_page(request))
+                return self._own_answer(
+                    own, self._marks.leave_for_page(request, self._peer(request))
+                )
             call = await self._read(request, path, request_id, arrived)
         except ProxyError as error:
             dialect = self._traffic.dialect(request.method, path)
@@ -117,20 +121,24 @@ class Inbound:
 
     def _check(self, request: web.BaseRequest, target: str) -> None:
         """Raise what keeps a request out, before the cache or anybody behind can answer it."""
-        head = request.raw_headers
+        # what a header is worth may depend on who says it
+        head = (request.remote, request.raw_headers)
         if head not in self._passed:
             self._check_head(request)
-            if is_small(head):
+            if is_small(request.raw_headers):
                 self._passed.keep(head, None)
         if not target.startswith("/") or request.method == "CONNECT":
             raise BadRequestError("The request target must be a path.")
         if self.draining:
             raise DrainingError("The sidecar is shutting down.")
 
+    def _peer(self, request: web.BaseRequest) -> Peer:
+        return self._door.proxies.peer(request.headers, request.remote or "", request.scheme)
+
     def _check_head(self, request: web.BaseRequest) -> None:
         headers = request.headers
         host_passes, origin_passes = self._door.admission.of(
-            headers.get("Host"), headers.get("Origin"), request.scheme
+            headers.get("Host"), headers.get("Origin"), self._peer(request)
         )
         if not host_passes:
             raise HostNotAllowedError(
@@ -168,8 +176,7 @@ class Inbound:
             STREAM if wants_websocket(request) else reading.intent,
             request_id,
             reading.message,
-            client=request.remote or "",
-            scheme=request.scheme,
+            peer=self._peer(request),
             arrived=arrived,
             same=reading if reading.again else None,
         )
@@ -185,8 +192,7 @@ class Inbound:
             OPAQUE,
             request_id,
             message,
-            client=request.remote or "",
-            scheme=request.scheme,
+            peer=self._peer(request),
             arrived=arrived,
         )
 
@@ -220,7 +226,7 @@ class Inbound:
         self, request: web.BaseRequest, reply: Reply, lines: str, data: bytes | None
     ) -> Answer:
         if reply.error_code is not None:
-            lines += self._marks.leave_for_page(request)
+            lines += self._marks.leave_for_page(request, self._peer(request))
         declared = reply.headers.get("Content-Length")
         return Answer(reply.status, reply.reason, lines, data, declared)
 

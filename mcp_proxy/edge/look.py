@@ -16,8 +16,11 @@ _BODY_LIMIT = 1 << 20
 class Look:
     """Ask the server something small, with a short limit, and never raise."""
 
-    def __init__(self, base: str, session: aiohttp.ClientSession, seconds: float) -> None:
+    def __init__(
+        self, base: str, session: aiohttp.ClientSession, seconds: float, host: str | None = None
+    ) -> None:
         self._base = base
+        self._host = {"Host": host} if host else {}
         self._session = session
         self._timeout = aiohttp.ClientTimeout(total=seconds)
 
@@ -30,7 +33,7 @@ class Look:
                 method,
                 URL(self._base + path, encoded=True),
                 data=body or None,
-                headers=headers,
+                headers={**self._host, **headers},
                 allow_redirects=False,
                 timeout=self._timeout,
             ) as response:

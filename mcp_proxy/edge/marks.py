@@ -8,7 +8,7 @@ from aiohttp import web
 
 from mcp_proxy.core import headers as rules
 from mcp_proxy.core import rest
-from mcp_proxy.core.call import Call, Reply
+from mcp_proxy.core.call import Call, Peer, Reply
 from mcp_proxy.core.clock import Clock
 from mcp_proxy.core.message import Dialect
 from mcp_proxy.core.origins import Admission
@@ -97,11 +97,11 @@ class Marks:
             ),
         )
 
-    def leave_for_page(self, request: web.BaseRequest) -> str:
+    def leave_for_page(self, request: web.BaseRequest, peer: Peer) -> str:
         """Let a browser page whose Origin has passed read what we answer for ourselves."""
         headers = request.headers
         origin = headers.get("Origin")
-        if origin is None or not self._admission.of(headers.get("Host"), origin, request.scheme)[1]:
+        if origin is None or not self._admission.of(headers.get("Host"), origin, peer)[1]:
             return ""
         leave = (
             f"Access-Control-Allow-Origin: {origin}\r\n"

@@ -11,12 +11,13 @@ from yarl import URL
 from mcp_proxy.core import headers as rules
 from mcp_proxy.core import jsonrpc, rest
 from mcp_proxy.core.addresses import Address
-from mcp_proxy.core.call import Body, Call, Delivery, Headers, Pieces, Reply, Stream, Whole
+from mcp_proxy.core.call import Body, Call, Delivery, Headers, Peer, Pieces, Reply, Stream, Whole
 from mcp_proxy.core.clock import Clock
 from mcp_proxy.core.errors import BadRequestError, UpstreamBrokenError
 from mcp_proxy.core.intent import Stack
 from mcp_proxy.core.memo import Memo
 from mcp_proxy.core.message import Dialect
+from mcp_proxy.core.metadata import WELL_KNOWN, PublicUrl
 from mcp_proxy.core.reading import read_answer
 from mcp_proxy.core.verdict import Verdict, judge_status
 from mcp_proxy.edge.events import Ear, Listener, only_answer
@@ -39,6 +40,14 @@ class Wire:
     pseudonym: str  # our name in Via
     down_patterns: tuple[str, ...] = ()
     authorization: str | None = None  # for requests that carry none
+    host_header: str = "upstream"  # or "client", or the name itself
+    public: PublicUrl | None = None
+
+    def host_for(self, peer: Peer) -> str | None:
+        """Return the Host that the server is to see; None is its own address."""
+        if self.host_header == "upstream":
+            return None
+        return peer.host if self.host_header == "client" else self.host_header
 
 
 class Outbound:
@@ -128,9 +137,9 @@ class Outbound:
         sent = rules.request_headers(
             call.headers,
             via=self._via,
-            client=call.client,
-            scheme=call.scheme,
+            peer=call.peer,
             request_id=call.request_id,
+            host=self._wire.host_for(call.peer),
         )
         if self._wire.authorization and "Authorization" not in sent:
             sent["Authorization"] = self._wire.authorization
@@ -151,10 +160,13 @@ class Outbound:
             raise UpstreamBrokenError("The server's answer is no HTTP.", delivered=Delivery.UNKNOWN)
         if "Location" in headers:
             self._map_location(call, headers)
+        if self._wire.public is not None and "WWW-Authenticate" in headers:
+            challenges = map(self._wire.public.challenge, headers.popall("WWW-Authenticate"))
+            headers.extend(("WWW-Authenticate", challenge) for challenge in challenges)
         return headers
 
     async def _body(
-        self, call: Call, response: aiohttp.ClientResponse, headers: Headers
+        self, call: Call, response: aiohttp.ClientResponse, headers: CIMultiDict[str]
     ) -> tuple[Body, Verdict]:
         """Return the body, whole if that is how it can be judged, and the judgement so far."""
         by_status = judge_status(response.status, hinted="Retry-After" in headers)
@@ -167,6 +179,7 @@ class Outbound:
             return self._stream(response, pieces), by_status
         data = b"".join(pieces)
         if response.status == 200:
+            data = self._publicly(call, headers, data)
             return Whole(data), await self._judged(call, headers, data)
         return Whole(data), by_status
 
@@ -190,6 +203,17 @@ class Outbound:
         except FAILURES as failure:
             raise failed(failure) from None
         return pieces, True
+
+    def _publicly(self, call: Call, headers: CIMultiDict[str], data: bytes) -> bytes:
+        """Say the server's OAuth metadata as clients of ours must read it."""
+        public = self._wire.public
+        if public is None or not call.target.startswith(WELL_KNOWN):
+            return data
+        if not rules.is_plain_json(headers):
+            return data
+        for name in ("Content-Length", "ETag"):  # they speak of other bytes
+            headers.popall(name, None)
+        return public.metadata(data)
 
     async def _judged(self, call: Call, headers: Headers, data: bytes) -> Verdict:
         """Judge the data of a 200."""
@@ -255,5 +279,5 @@ class Outbound:
     def _map_location(self, call: Call, headers: CIMultiDict[str]) -> None:
         path = self._wire.address.reversed(headers["Location"])
         if path is not None:
-            host = call.headers.get("Host")
-            headers["Location"] = f"{call.scheme}://{host}{path}" if host else path
+            peer = call.peer
+            headers["Location"] = f"{peer.scheme}://{peer.host}{path}" if peer.host else path

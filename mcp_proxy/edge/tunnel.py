@@ -150,9 +150,9 @@ class Tunnel:
         headers = rules.request_headers(
             call.headers,
             via=f"1.1 {self._wire.pseudonym}",
-            client=call.client,
-            scheme=call.scheme,
+            peer=call.peer,
             request_id=call.request_id,
+            host=self._wire.host_for(call.peer),
         )
         offered = headers.get("Sec-WebSocket-Protocol", "")
         for name in _HANDSHAKE:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from mcp_proxy.core import headers as rules
-from mcp_proxy.core.call import Headers
+from mcp_proxy.core.call import NOBODY, Headers, Peer
 
 # RFC 9110 section 7.6.1, RFC 9112, and what old proxies send
 HOP_BY_HOP = [
@@ -109,9 +109,8 @@ def test_a_claim_about_the_way_here_is_replaced_by_what_we_know() -> None:
         ("Origin", "http://localhost:3000"),
         ("Transfer-Encoding", "chunked"),
     )
-    sent = rules.request_headers(
-        claimed, via="1.1 us", client="10.0.0.1", scheme="http", request_id="ours"
-    )
+    peer = Peer("10.0.0.1", "10.0.0.1", "http", "localhost:8000")
+    sent = rules.request_headers(claimed, via="1.1 us", peer=peer, request_id="ours")
     assert list(sent.items()) == [
         ("Via", "1.1 before"),
         ("Authorization", "Bearer t"),
@@ -126,8 +125,16 @@ def test_a_claim_about_the_way_here_is_replaced_by_what_we_know() -> None:
 
 
 def test_a_request_without_host_forwards_none() -> None:
-    sent = rules.request_headers(of(), via="1.1 us", client="::1", scheme="http", request_id="r")
+    sent = rules.request_headers(of(), via="1.1 us", peer=NOBODY, request_id="r")
     assert "X-Forwarded-Host" not in sent
+    assert "Host" not in sent
+
+
+def test_the_server_is_addressed_by_one_name() -> None:
+    """MCP_UPSTREAM_HOST_HEADER."""
+    asked = of(("Host", "a"), ("host", "b"), ("X-A", "1"))
+    sent = rules.request_headers(asked, via="1.1 us", peer=NOBODY, request_id="r", host="theirs:1")
+    assert sent.getall("Host") == ["theirs:1"]
 
 
 @pytest.mark.parametrize(
@@ -272,8 +279,7 @@ def test_what_connection_names_is_not_sent_on() -> None:
     sent = rules.request_headers(
         of(("Connection", "X-Hop"), ("X-Hop", "1"), ("X-Kept", "1")),
         via="1.1 us",
-        client="::1",
-        scheme="http",
+        peer=NOBODY,
         request_id="r",
     )
     assert "X-Hop" not in sent

@@ -6,9 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcp_proxy.core.call import Peer
 from mcp_proxy.core.origins import Admission
 
 DEFAULT = Admission("localhost")
+
+
+def of(
+    admission: Admission, host: str | None, origin: str | None, scheme: str
+) -> tuple[bool, bool]:
+    """Ask for somebody who dialled us directly."""
+    return admission.of(host, origin, Peer(scheme=scheme, host=host))
+
+
 OPEN = Admission("localhost", ["*"], ["*"])
 NAMED = Admission(
     "Sidecar.example.com",
@@ -235,7 +245,7 @@ def test_any_origin_passes_where_all_are_allowed(origin: str) -> None:
 @given(host=st.text(), origin=st.text() | st.text().map("http://".__add__))
 def test_no_host_and_no_origin_is_too_odd_to_be_judged(host: str, origin: str) -> None:
     """They come from anybody: an exception here would be a 500."""
-    DEFAULT.of(host, origin, "http")
+    of(DEFAULT, host, origin, "http")
 
 
 @given(
@@ -246,7 +256,7 @@ def test_no_host_and_no_origin_is_too_odd_to_be_judged(host: str, origin: str) -
 def test_no_name_under_a_public_domain_passes(label: str, site: str, port: str) -> None:
     """F37: rebinding needs a name whose DNS the attacker answers."""
     for host in (f"{site}{port}", f"{label}.{site}{port}", f"localhost.{site}{port}"):
-        assert DEFAULT.of(host, f"http://{host}", "https") == (False, False)
+        assert of(DEFAULT, host, f"http://{host}", "https") == (False, False)
 
 
 asked = st.tuples(
@@ -264,7 +274,7 @@ def test_an_answer_does_not_depend_on_earlier_ones(
     admission = Admission("localhost")
     for host, origin, scheme in [*questions, *questions]:
         expected = (DEFAULT.host_passes(host), DEFAULT.origin_passes(host, origin, scheme))
-        assert admission.of(host, origin, scheme) == expected
+        assert of(admission, host, origin, scheme) == expected
 
 
 @pytest.mark.parametrize(("count", "length"), [(200, 30_000), (10_000, 1)], ids=["giants", "many"])
@@ -275,8 +285,15 @@ def test_names_that_callers_make_up_do_not_fill_the_memory(count: int, length: i
     try:
         for number in range(count):
             name = f"{number}{'x' * length}"
-            assert admission.of(name, f"http://{name}", "http") == (True, True)
+            assert of(admission, name, f"http://{name}", "http") == (True, True)
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert held < 1_000_000
+
+
+def test_the_origin_is_ours_by_the_name_that_was_dialled() -> None:
+    """Behind a trusted proxy that is not the Host."""
+    peer = Peer(scheme="https", host="mcp.example.com")
+    assert DEFAULT.of("inside:8000", "https://mcp.example.com", peer) == (True, True)
+    assert DEFAULT.of("inside:8000", "http://inside:8000", peer) == (True, False)
