@@ -252,6 +252,7 @@ class Sidecar:
             server.buffer_limit,
             server.max_body_bytes,
             server.enrich_responses,
+            server.sse_keepalive,
         )
 
     def _traffic(self) -> Traffic:

@@ -195,6 +195,11 @@ class Server(Section):
     request_timeout: Seconds = _is(
         300.0, "MCP_REQUEST_TIMEOUT", "seconds that a call may take in all"
     )
+    sse_keepalive: SecondsOrNone = _is(
+        20.0,
+        "MCP_SSE_KEEPALIVE",
+        "seconds of silence after which an event stream gets a comment; 0 is never",
+    )
     shutdown_grace: SecondsOrNone = _is(
         8.0, "MCP_SHUTDOWN_GRACE", "seconds for calls to finish after SIGTERM"
     )

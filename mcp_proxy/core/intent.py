@@ -38,12 +38,15 @@ class Intent:
     collapsible: bool = False  # may share the answer of an identical call in flight
     writes: bool = True  # may change something at the server
     attempt_timeout: float | None = None  # seconds of silence, of a rule
+    ends_elsewhere: bool = False  # a call that is open beside it shows what came of it
 
 
 OPAQUE = Intent()
 STREAM = Intent(stack=Stack.SHORT, writes=False)
 LEGACY_POST = Intent(stack=Stack.SHORT)
 SAFE_HTTP = Intent(repeatable=True, writes=False)
+# The client's answer to a question of the server's: the call that asked goes on, and ends in sight.
+RESPONSE = Intent(ends_elsewhere=True)
 SESSION_END = Intent(stack=Stack.SHORT, repeatable=True, writes=False)
 
 # The six methods with caching hints in 2026-07-28; they are reads in every revision.

@@ -14,10 +14,11 @@ import orjson
 
 from mcp_proxy.core.call import Headers
 from mcp_proxy.core.message import Dialect, Message, is_name
-from mcp_proxy.core.reading import Json, Vocabulary, read_loosely, read_object
+from mcp_proxy.core.reading import Json, Vocabulary, read_object
 from mcp_proxy.core.verdict import Verdict
 
 _ENVELOPE = Vocabulary("jsonrpc", "id", "method", "params")
+_RESPONSES = ({"jsonrpc", "id", "result"}, {"jsonrpc", "id", "error"})
 _PARAMS = Vocabulary(
     "name", "arguments", "_meta", "uri", "cursor", "inputResponses", "requestState", "task"
 )
@@ -55,6 +56,17 @@ def read_request(data: bytes, headers: Headers) -> Message | None:
     if not is_name(tool) or not is_name(method):
         return None
     return Message(Dialect.RPC, method, request_id, params, tool=tool, stateless=stateless)
+
+
+def is_posted_response(data: bytes) -> bool:
+    """Tell whether a client answers a request of the server (sampling, elicitation, roots)."""
+    envelope = read_object(data)
+    return (
+        envelope is not None
+        and envelope.keys() in _RESPONSES
+        and envelope["jsonrpc"] == "2.0"
+        and type(envelope["id"]) in (str, int)
+    )
 
 
 def _parts(envelope: Json) -> tuple[str | None, str | int | None, Json | None]:
@@ -111,17 +123,19 @@ def judge_message(message: Any, request: Message) -> Verdict:
     return Verdict.TOOL_FAILED if result.get("isError") is True else Verdict.OK
 
 
-def judge_answer(data: bytes, request: Message) -> Verdict:
-    """Judge the body of a 200 to `request`; what cannot be read is a failure of the server."""
-    try:
-        return judge_message(read_loosely(data), request)
-    except ValueError:
-        return Verdict.UPSTREAM_FAILED
-
-
 def same_id(answered: Any, asked: str | int | None) -> bool:
     """Compare ids as JSON tokens: 1, "1", 1.0 and true are four different ids."""
     return type(answered) is type(asked) and answered == asked
+
+
+def is_stranger(message: Any, request: Message) -> bool:
+    """Tell whether a message answers somebody else's request; `null` names nobody."""
+    return (
+        isinstance(message, dict)
+        and is_response(message)
+        and message.get("id") is not None
+        and not same_id(message["id"], request.id)
+    )
 
 
 def id_span(data: bytes) -> tuple[int, int] | None:

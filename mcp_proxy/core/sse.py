@@ -17,6 +17,7 @@ class Event:
     data: bytes
     name: bytes = b""
     id: bytes | None = None
+    lost: bool = False  # its data was too large to be held
 
 
 class Splitter:
@@ -79,8 +80,8 @@ class Splitter:
         self._began, self._first, self._held = True, False, self._limit + 1
 
     def _dispatch(self) -> Event:
-        data = b"" if self._held > self._limit else b"\n".join(self._data)
-        event = Event(data, self._name, self._id)
+        lost = self._held > self._limit
+        event = Event(b"" if lost else b"\n".join(self._data), self._name, self._id, lost)
         self._forget()
         return event
 

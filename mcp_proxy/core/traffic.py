@@ -126,7 +126,8 @@ class Traffic:
         if legacy:
             return NOTHING, self._legacy(message)
         if message is None:
-            return NOTHING, intents.OPAQUE
+            answers = jsonrpc.is_posted_response(readable)
+            return NOTHING, intents.RESPONSE if answers else intents.OPAQUE
         said = self._annotated(headers, message.tool) if message.tool else None
         return message, self._decisions.of(message, said)
 

@@ -9,9 +9,6 @@ from http import HTTPStatus
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
-from mcp_proxy.core.call import Stream
-from mcp_proxy.core.errors import ProxyError
-
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 # They have no body (RFC 9110 section 6.4.1); of those, 304 may say the length of what it stands for.
 _BODILESS = frozenset({*range(100, 200), 204, 304})
@@ -82,18 +79,3 @@ class Answer(web.StreamResponse):
         if length is not None:
             self._lines += f"Content-Length: {length}\r\n"
         return body
-
-
-async def write_stream(request: web.BaseRequest, answer: Answer, stream: Stream) -> None:
-    """Send a body on, piece by piece as it comes."""
-    try:
-        await answer.prepare(request)
-        async for piece in stream:
-            await answer.write(piece)
-    except ProxyError:
-        # The head is out: a clean end would make a cut body look whole.
-        if request.transport is not None:
-            request.transport.abort()
-        raise ConnectionResetError from None
-    finally:
-        await stream.aclose()

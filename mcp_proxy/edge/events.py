@@ -11,13 +11,17 @@ from mcp_proxy.core.call import Call, Delivery, Pieces, Stream
 from mcp_proxy.core.clock import Clock
 from mcp_proxy.core.errors import UpstreamBrokenError
 from mcp_proxy.core.intent import Stack
-from mcp_proxy.core.reading import read_answer
+from mcp_proxy.core.reading import read_answer, read_loosely
 from mcp_proxy.core.verdict import Verdict
 from mcp_proxy.edge.failures import FAILURES, failed
 
 # A server that has answered a call on a stream closes it (MCP, transports); one that does not is
 # left after this, at the price of its connection.
 _LINGER = 0.25  # seconds
+
+
+class _AnsweredTwiceError(Exception):
+    """The server said a second time what it had answered already."""
 
 
 class Listener(Protocol):
@@ -55,6 +59,7 @@ async def only_answer(
                 raise _unanswered()
             begun.append(piece)
             events += splitter.feed(piece)
+        _check(events, call)
         message = read_answer(events[0].data) if len(events) == 1 else None
         if message is None or not _answers(message, call):
             return begun, None
@@ -65,7 +70,19 @@ async def only_answer(
                     events += splitter.feed(piece)
     except FAILURES as failure:
         raise failed(failure) from None
+    _check(events, call)
     return begun, events[0].data if len(events) == 1 else None
+
+
+def _check(events: list[sse.Event], call: Call) -> None:
+    """Raise what is wrong with answers before any of them has gone out."""
+    messages = [message_in(event.data) for event in events]
+    if any(jsonrpc.is_stranger(message, call.message) for message in messages):
+        raise stranger()
+    if sum(message is not None and _answers(message, call) for message in messages) > 1:
+        raise UpstreamBrokenError(
+            "The server answered the same request twice.", delivered=Delivery.UNKNOWN
+        )
 
 
 def _unanswered() -> UpstreamBrokenError:
@@ -89,14 +106,16 @@ class Ear:
         """Yield the pieces; what they say takes effect before they go out."""
         shown = b""
         try:
-            async for piece in pieces:
-                shown += piece
-                for event in self._splitter.feed(piece):
-                    shown = self._with_own_endpoint(event, shown)
-                    await self._hear(stream, event)
-                if not self._awaits_endpoint(shown):
-                    yield shown
-                    shown = b""
+            # the caller has its answer: a second one ends the stream, and is not passed on
+            with suppress(_AnsweredTwiceError):
+                async for piece in pieces:
+                    shown += piece
+                    for event in self._splitter.feed(piece):
+                        shown = self._with_own_endpoint(event, shown)
+                        await self._hear(stream, event)
+                    if not self._awaits_endpoint(shown):
+                        yield shown
+                        shown = b""
         finally:
             await pieces.aclose()
         if shown:
@@ -108,14 +127,21 @@ class Ear:
     async def _hear(self, stream: Stream, event: sse.Event) -> None:
         if event.id:
             stream.resumable = True
-        message = read_answer(event.data) if event.data else None
-        if message is None:
-            return
+        if event.lost and self._call.message.id is not None:
+            stream.verdict = stream.verdict or Verdict.OK  # most likely the answer
+        # loosely: a client may well read what is too odd for us to decide on
+        message = message_in(event.data)
+        if message is not None:
+            await self._heed(stream, event, message)
+
+    async def _heed(self, stream: Stream, event: sse.Event, message: dict[str, Any]) -> None:
         if "method" not in message or jsonrpc.wants_client(message):
             # a notification in between (progress, a log line) does not end the waiting
             stream.asking = jsonrpc.wants_client(message)
         if _answers(message, self._call):
-            await self._take_answer(stream, message)
+            await self._take_answer(stream, message, event.data)
+        elif self._call.message.id is not None and jsonrpc.is_stranger(message, self._call.message):
+            raise stranger()
         elif message.get("method") == "notifications/tools/list_changed":
             await self._listener.tools_changed()
         elif jsonrpc.changes_answers(message) or self._answers_elsewhere(message):
@@ -128,11 +154,15 @@ class Ear:
         """
         return self._call.message.id is None and jsonrpc.is_response(message)
 
-    async def _take_answer(self, stream: Stream, message: dict[str, Any]) -> None:
+    async def _take_answer(self, stream: Stream, message: dict[str, Any], data: bytes) -> None:
+        if stream.verdict is not None:
+            raise _AnsweredTwiceError
         asked = self._call.message
         stream.verdict = jsonrpc.judge_message(message, asked)
         if asked.method == "tools/list" and stream.verdict is Verdict.OK:
-            await self._listener.tools_listed(self._call, message["result"])
+            listed = read_answer(data)
+            if listed is not None:
+                await self._listener.tools_listed(self._call, listed["result"])
 
     def _awaits_endpoint(self, shown: bytes) -> bool:
         """Tell whether to hold back what may be the half of an endpoint event."""
@@ -151,6 +181,24 @@ class Ear:
             return shown
         path = self._address.reversed(event.data.decode("utf-8", "replace"))
         return shown if path is None else shown.replace(event.data, path.encode(), 1)
+
+
+def stranger() -> UpstreamBrokenError:
+    """Return the error for an answer to somebody else, which nobody else is to see (F15)."""
+    return UpstreamBrokenError(
+        "The server answered with the id of another request.", delivered=Delivery.UNKNOWN
+    )
+
+
+def message_in(data: bytes) -> dict[str, Any] | None:
+    """Return the JSON object in an event's data, as any client could read it."""
+    if not data:
+        return None
+    try:
+        message = read_loosely(data)
+    except ValueError:
+        return None
+    return message if isinstance(message, dict) else None
 
 
 def _answers(message: dict[str, Any], call: Call) -> bool:

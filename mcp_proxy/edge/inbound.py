@@ -26,10 +26,12 @@ from mcp_proxy.core.message import Message
 from mcp_proxy.core.origins import Admission
 from mcp_proxy.core.peers import Proxies
 from mcp_proxy.core.traffic import Traffic, is_small
-from mcp_proxy.edge.answer import Answer, write_stream
+from mcp_proxy.edge.answer import Answer
 from mcp_proxy.edge.body import read_body
+from mcp_proxy.edge.flow import write_events, write_stream
+from mcp_proxy.edge.heartbeat import Heartbeat
 from mcp_proxy.edge.listening import Listening
-from mcp_proxy.edge.marks import Marks, is_preflight
+from mcp_proxy.edge.marks import EVENT_STREAM, Marks, is_preflight
 from mcp_proxy.edge.own import Own
 from mcp_proxy.edge.tunnel import Relay
 from mcp_proxy.layers.chain import Forward
@@ -48,6 +50,7 @@ class Door:
     buffer_limit: int  # bytes
     max_body_bytes: int  # 0 is no limit
     enrich: bool
+    sse_keepalive: float  # seconds of silence until a comment; 0 is never
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ class Inbound:
         self._run = token_hex(4)
         self._numbers = count(1)
         self._passed: Memo[tuple[str | None, RawHeaders], None] = Memo(_REMEMBERED)
+        self._heartbeat = Heartbeat(door.sse_keepalive, clock, spawn)
         self._marks = Marks(door.pseudonym, door.admission, clock, enrich=door.enrich)
 
     @property
@@ -214,7 +218,11 @@ class Inbound:
         answer = self._answer(request, reply, lines, None)
         ends_with_us = call.intent.stack is Stack.SHORT
         async with self._listening.until_drained() if ends_with_us else nullcontext():
-            await write_stream(request, answer, body)
+            events = rules.media_type(reply.headers) == EVENT_STREAM
+            if events and "Content-Encoding" not in reply.headers:
+                await write_events(request, answer, body, self._heartbeat)
+            else:
+                await write_stream(request, answer, body)
         return answer
 
     def _own_answer(self, reply: Reply, leave: str = "") -> Answer:

@@ -20,7 +20,7 @@ from mcp_proxy.core.message import Dialect
 from mcp_proxy.core.metadata import WELL_KNOWN, PublicUrl
 from mcp_proxy.core.reading import read_answer
 from mcp_proxy.core.verdict import Verdict, judge_status
-from mcp_proxy.edge.events import Ear, Listener, only_answer
+from mcp_proxy.edge.events import Ear, Listener, message_in, only_answer, stranger
 from mcp_proxy.edge.failures import FAILURES, end_with_connection, failed
 from mcp_proxy.edge.pool import Pools
 from mcp_proxy.edge.verbatim import sayable
@@ -180,7 +180,7 @@ class Outbound:
         data = b"".join(pieces)
         if response.status == 200:
             data = self._publicly(call, headers, data)
-            return Whole(data), await self._judged(call, headers, data)
+            return Whole(data), await self._judged(call, response, headers, data)
         return Whole(data), by_status
 
     def _fits(self, call: Call, response: aiohttp.ClientResponse) -> bool:
@@ -215,14 +215,20 @@ class Outbound:
             headers.popall(name, None)
         return public.metadata(data)
 
-    async def _judged(self, call: Call, headers: Headers, data: bytes) -> Verdict:
+    async def _judged(
+        self, call: Call, response: aiohttp.ClientResponse, headers: Headers, data: bytes
+    ) -> Verdict:
         """Judge the data of a 200."""
         message = call.message
         if not message.wants_answer or "Content-Encoding" in headers:
             return Verdict.OK
         if message.dialect is Dialect.REST:
             return rest.judge_answer(data, self._wire.down_patterns)
-        verdict = jsonrpc.judge_answer(data, message)
+        said = message_in(data)
+        if jsonrpc.is_stranger(said, message):
+            self._pools.distrust(response)
+            raise stranger()
+        verdict = jsonrpc.judge_message(said, message)
         if verdict is Verdict.OK and message.method == "tools/list":
             await self._tell_tools(call, data)
         return verdict
@@ -260,7 +266,7 @@ class Outbound:
         return stream
 
     async def _read_events(
-        self, call: Call, response: aiohttp.ClientResponse, headers: Headers
+        self, call: Call, response: aiohttp.ClientResponse, headers: CIMultiDict[str]
     ) -> tuple[Body, Verdict]:
         if "Content-Encoding" in headers:  # unreadable, and to be relayed all the same
             return self._stream(response, []), Verdict.OK
@@ -270,9 +276,11 @@ class Outbound:
                 response.content, call, self._wire.buffer_limit, self._clock
             )
             if answer is not None:
-                verdict = await self._judged(call, headers, answer)
+                verdict = await self._judged(call, response, headers, answer)
                 response.close()
                 return Whole(b"".join(begun)), verdict
+        # what is cut gets a last event of ours, so the length is not the server's to name
+        headers.popall("Content-Length", None)
         ear = Ear(call, self._listener, self._wire.address, self._wire.buffer_limit)
         return self._stream(response, begun, ear.relay), Verdict.OK
 

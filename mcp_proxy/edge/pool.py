@@ -41,6 +41,20 @@ class Pools:
         """Count a stream that is over."""
         self.open_streams -= 1
 
+    def distrust(self, response: aiohttp.ClientResponse) -> None:
+        """Let the connection of an answer not be used again.
+
+        With the answer's last byte it went back to the pool. If nobody has taken it since, it is
+        closed, else after its present use: that one is not to blame.
+        """
+        protocol = response._protocol  # noqa: SLF001 - nobody else knows it by now
+        if protocol is None:
+            return
+        protocol.force_close()
+        taken = [session.connector._acquired for session in (self.calls, self.streams)]  # type: ignore[union-attr] # noqa: SLF001
+        if not any(protocol in found for found in taken):
+            protocol.close()
+
     async def aclose(self) -> None:
         """Close all connections."""
         await self.calls.close()

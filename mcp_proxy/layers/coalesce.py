@@ -3,10 +3,14 @@
 import asyncio
 from dataclasses import dataclass, field
 
+from multidict import CIMultiDict
+
 from mcp_proxy.core.answers import retold
-from mcp_proxy.core.call import CacheNote, Call, Delivery, Reply, Stream
+from mcp_proxy.core.call import EMPTY, CacheNote, Call, Delivery, Reply, Stream
 from mcp_proxy.core.clock import Clock, Spawn
 from mcp_proxy.core.errors import DeadlineExceededError
+from mcp_proxy.core.jsonrpc import same_id
+from mcp_proxy.core.keys import credentials
 from mcp_proxy.layers.chain import Forward
 
 
@@ -37,6 +41,9 @@ class Coalesce:
 
     async def __call__(self, call: Call, forward: Forward) -> Reply:
         """Join the flight for the same answer, or begin it."""
+        if call.message.method == "notifications/cancelled" and self._others_want(call):
+            # It would take the answer from those who joined; a cancelled call's is ignored anyway.
+            return Reply(202, CIMultiDict(), EMPTY)
         if call.key is None or not call.intent.collapsible:
             return await forward(call)
         flight = self._flights.get(call.key)
@@ -54,6 +61,16 @@ class Coalesce:
             flight.told = True
             return own
         return own._replace(cache=CacheNote(collapsed=True))
+
+    def _others_want(self, call: Call) -> bool:
+        """Tell whether a cancellation names a flight that somebody else waits for, too."""
+        cancelled = call.message.params.get("requestId")
+        return any(
+            flight.waiting > flight.led
+            and same_id(cancelled, flight.asked.message.id)
+            and credentials(flight.asked.headers) == credentials(call.headers)
+            for flight in self._flights.values()
+        )
 
     async def _lead(self, call: Call, key: str, forward: Forward) -> Reply:
         flight = self._flights[key] = _Flight(key, call)

@@ -42,7 +42,8 @@ class Invalidate:
                 await self._drop(unknown=True)
             raise
         # 202: the work is still to come (RFC 9110 section 15.3.3), as after a legacy POST
-        unknown = reply.verdict is Verdict.UPSTREAM_FAILED or reply.status == 202
+        to_come = reply.status == 202 and not call.intent.ends_elsewhere
+        unknown = reply.verdict is Verdict.UPSTREAM_FAILED or to_come
         body = reply.body
         if isinstance(body, Stream) and body.verdict is None:
             watch = _Watch(body, unknown)

@@ -145,3 +145,11 @@ def test_no_location_is_too_odd_to_be_looked_at(location: str) -> None:
     """It comes from the server: an exception here would lose an answer that is there."""
     ours = address("http://old/base", "/mcp").reversed(location)
     assert ours is None or ours.startswith("/")
+
+
+def test_an_address_may_be_known_by_another_host() -> None:
+    """MCP_UPSTREAM_HOST_HEADER: the server builds its URLs of what it sees."""
+    named = address("http://localhost:9000/base", "/mcp").also("MCP.example.com:81")
+    assert named.reversed("http://mcp.example.com:81/base/x") == "/x"
+    assert named.reversed("http://127.0.0.1:9000/base/x") == "/x"
+    assert named.reversed("http://mcp.example.com/base/x") is None

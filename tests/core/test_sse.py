@@ -117,7 +117,7 @@ def test_a_giant_event_is_passed_over_and_its_neighbours_are_not(giant: bytes, s
 )
 def test_the_limit_holds_for_the_longest_line_and_for_all_the_data(limit: int, data: bytes) -> None:
     """F12: a line end counts as a byte; `data: 12345` has eleven."""
-    assert split(b"data: 12345\ndata: 12345\n\n", limit=limit) == [Event(data)]
+    assert split(b"data: 12345\ndata: 12345\n\n", limit=limit) == [Event(data, lost=not data)]
 
 
 @pytest.mark.parametrize("cut_at", [0, 8])
@@ -132,7 +132,7 @@ def test_a_line_that_was_cut_off_is_not_read_on_as_another_field() -> None:
     events = split(
         b"d" + b"x" * 50, b"ata: forged\nid: 1\n", b"i" + b"x" * 50, b"d: 2\n\n", limit=40
     )
-    assert events == [Event(b"", id=b"1")]
+    assert events == [Event(b"", id=b"1", lost=True)]
 
 
 @pytest.mark.parametrize(

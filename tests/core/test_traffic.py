@@ -8,7 +8,7 @@ import pytest
 from multidict import CIMultiDict
 
 from mcp_proxy.core.call import Headers, Pieces, RawHeaders, Spelling, Stream, Whole
-from mcp_proxy.core.intent import OPAQUE, Decisions, Intent, Keep, Policy, Stack
+from mcp_proxy.core.intent import OPAQUE, RESPONSE, Decisions, Intent, Keep, Policy, Stack
 from mcp_proxy.core.message import NOTHING, Dialect, Message
 from mcp_proxy.core.rules import Annotations, Rule, Rules
 from mcp_proxy.core.traffic import Paths, Reading, Traffic
@@ -194,7 +194,7 @@ MIMICRY = {
         "/mcp",
     ),
     "batch": (b"[" + json.dumps(LIST).encode() + b"]", "/mcp"),
-    "response": (b'{"jsonrpc":"2.0","id":1,"result":{}}', "/mcp"),
+    "response": (b'{"jsonrpc":"2.0","id":1,"result":{},"id":2}', "/mcp"),
 }
 
 
@@ -286,6 +286,13 @@ def test_paths_are_those_of_the_settings() -> None:
     assert posted("/in/1", LIST, to=own)[1].stack is Stack.SHORT
     assert posted("/run", REST, to=own)[0] == posted("/call", REST, to=own)[0] == rest_tool()
     assert posted("/api/call-tool", REST, to=own) == (NOTHING, OPAQUE)
+
+
+def test_a_posted_response_is_sent_once_and_ends_in_the_call_that_asked() -> None:
+    """F18: as direct; it may write, and its 202 leaves no fate unknown."""
+    _, intent = posted("/mcp", b'{"jsonrpc":"2.0","id":1,"result":{}}')
+    assert intent == RESPONSE
+    assert (intent.writes, intent.repeatable, intent.keep) == (True, False, None)
 
 
 # --- recognised

@@ -304,13 +304,48 @@ async def test_what_follows_an_answer_makes_it_a_stream(front: Opened, upstream:
     assert "hit" not in (await sidecar.ask(LIST))["Cache-Status"]
 
 
-async def test_an_answer_to_somebody_else_is_a_stream(front: Opened, upstream: Upstream) -> None:
-    """F15: a mismatching answer never reaches the cache."""
-    wrong = event(result(2, tools=[]))
-    upstream.plays(answer(wrong + TOOLS, kind="text/event-stream"))
+@pytest.mark.parametrize(
+    "strange", [event(result(2, tools=[])), event(result("1", tools=[])) + TOOLS, TOOLS + TOOLS]
+)
+async def test_an_answer_to_somebody_else_is_nobodys(
+    front: Opened, upstream: Upstream, strange: bytes
+) -> None:
+    """F15: it reaches neither a caller nor the cache; a read is asked again."""
+    upstream.plays(
+        answer(strange, kind="text/event-stream"), answer(TOOLS, kind="text/event-stream")
+    )
     heard = await (await front()).ask(LIST)
-    assert heard.body == wrong + TOOLS
-    assert "stored" not in heard["Cache-Status"]
+    assert heard.body == TOOLS
+    assert len(upstream.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [
+        (event(result(2, content=[])), "id of another request"),
+        (b"data: {", "without an answer"),
+        (PROGRESS + event(result(2, content=[])), "id of another request"),
+    ],
+)
+async def test_what_is_wrong_with_a_streamed_answer_is_named(
+    front: Opened, upstream: Upstream, said: bytes, named: str
+) -> None:
+    """And a write is not asked again."""
+    upstream.plays(answer(said, kind="text/event-stream"))
+    heard = await (await front()).ask(WRITE)
+    last = json.loads(heard.body.rpartition(b"data: ")[2])
+    assert last["id"] == 1
+    assert named in last["result"]["content"][0]["text"]
+    assert b'"id": 2' not in heard.body
+    assert len(upstream.asked) == 1
+
+
+async def test_a_second_answer_is_not_passed_on(front: Opened, upstream: Upstream) -> None:
+    done = event(result(1, content=[]))
+    upstream.plays(answer(PROGRESS + done + done, kind="text/event-stream"))
+    heard = await (await front()).ask(WRITE)
+    assert heard.body.count(b'"result"') <= 2
+    assert heard.whole
 
 
 async def test_a_read_whose_stream_ends_without_answer_is_repeated(
@@ -544,7 +579,7 @@ async def test_each_event_restarts_the_time(front: Opened, upstream: Upstream) -
     """DESIGN section 4, MCP_REQUEST_TIMEOUT on a streamed answer."""
     stream, clock = Played(), FakeClock()
     upstream.plays(stream)
-    async with (await front(clock=clock)).client() as client:
+    async with (await front(clock=clock, MCP_SSE_KEEPALIVE=0)).client() as client:
         await listening(client, WRITE)
         for _ in range(3):
             await clock.advance(299)
@@ -563,7 +598,7 @@ async def test_the_time_stands_still_while_a_person_is_asked(
     stream, clock = Played(), FakeClock()
     upstream.plays(stream)
     elicit = event(b'{"jsonrpc":"2.0","id":7,"method":"elicitation/create","params":{}}')
-    async with (await front(clock=clock)).client() as client:
+    async with (await front(clock=clock, MCP_SSE_KEEPALIVE=0)).client() as client:
         await listening(client, WRITE)
         await stream.says(elicit)
         assert await client.chunk() == elicit
@@ -577,7 +612,7 @@ async def test_no_deadline_cuts_a_listening_stream(front: Opened, upstream: Upst
     """DESIGN section 2: the short stack has none."""
     stream, clock = Played(), FakeClock()
     upstream.plays(stream)
-    async with (await front(clock=clock)).client() as client:
+    async with (await front(clock=clock, MCP_SSE_KEEPALIVE=0)).client() as client:
         await listening(client)
         await clock.advance(100_000)
         await stream.says(PROGRESS)

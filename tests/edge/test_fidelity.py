@@ -483,10 +483,22 @@ async def test_what_is_not_understood_is_never_repeated(
     assert len(upstream.asked) == 1
 
 
+async def test_an_answer_to_somebody_else_is_an_error(front: Opened, upstream: Upstream) -> None:
+    """F15: and its connection is not used again."""
+    upstream.plays(answer(b'{"jsonrpc":"2.0","id":2,"result":{"secret":1}}'), answer(b"{}"))
+    sidecar = await front()
+    heard = await sidecar.ask(post("/mcp", tool("save")))
+    assert heard.json["id"] == 1
+    assert "id of another request" in heard.json["result"]["content"][0]["text"]
+    assert b"secret" not in heard.body
+    await sidecar.ask(get("/x"))
+    assert len(set(upstream.on)) == 2
+
+
 async def test_what_is_no_json_rpc_passes_unchanged(front: Opened, upstream: Upstream) -> None:
     """F14: not JSON, not JSON-RPC, the wrong type: counted, not cached, never judged a read."""
     sidecar = await front(MCP_MAX_RETRIES=0)
-    for body in (b"<html>", b"[]", b'{"jsonrpc":"2.0","id":2,"result":{}}', b""):
+    for body in (b"<html>", b"[]", b'{"jsonrpc":"2.0","id":null,"error":{}}', b""):
         upstream.plays(answer(body))
         heard = await sidecar.ask(post("/mcp", rpc("tools/list")))
         assert (heard.status, heard.body) == (200, body)

@@ -364,3 +364,45 @@ async def test_a_whole_answer_that_comes_as_its_leader_leaves_is_just_dropped() 
     await settle()
     assert task.done()
     assert bench.flights == 0
+
+
+# --- cancelled
+
+
+def cancel(request_id: object = 1, **headers: str) -> Call:
+    return asked(rpc("notifications/cancelled", None, requestId=request_id), key=None, **headers)
+
+
+async def test_a_cancellation_is_held_back_while_others_wait() -> None:
+    """Protocol notes, section 5: it would take their answer; the one who cancelled ignores his."""
+    bench, origin, beside = Bench(), Gate(), Gate(reply(202, b""))
+    beside.opened.set()
+    leader, follower = await bench.start(origin, asked(), asked(tool(request_id=2)))
+    held = await within(bench.coalesce(cancel(), beside))
+    assert (held.status, beside.calls) == (202, [])
+    origin.opened.set()
+    assert data(await within(follower)) == data(answer(2))
+    await within(leader)
+
+
+@pytest.mark.parametrize(
+    "said", [cancel(2), cancel("1"), cancel(None), cancel(Authorization="Bearer b")]
+)
+async def test_any_other_cancellation_goes_on(said: Call) -> None:
+    bench, origin, beside = Bench(), Gate(), Gate(reply(202, b""))
+    beside.opened.set()
+    tasks = await bench.start(origin, asked(), asked(tool(request_id=3)))
+    await within(bench.coalesce(said, beside))
+    assert beside.calls == [said]
+    origin.opened.set()
+    await within(asyncio.gather(*tasks))
+
+
+async def test_who_is_alone_may_cancel() -> None:
+    bench, origin, beside = Bench(), Gate(), Gate(reply(202, b""))
+    beside.opened.set()
+    tasks = await bench.start(origin, asked())
+    await within(bench.coalesce(cancel(), beside))
+    assert len(beside.calls) == 1
+    origin.opened.set()
+    await within(asyncio.gather(*tasks))

@@ -13,7 +13,7 @@ from mcp_proxy.core.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
-from mcp_proxy.core.intent import LEGACY_POST
+from mcp_proxy.core.intent import LEGACY_POST, RESPONSE
 from mcp_proxy.core.keys import Keyring
 from mcp_proxy.core.shelf import Edition
 from mcp_proxy.core.verdict import Verdict
@@ -453,3 +453,12 @@ async def test_an_edition_names_what_may_be_stored() -> None:
     assert (before.storable, after.storable) == (True, False)
     assert before.token != after.token
     assert replace(before, storable=False) != after
+
+
+async def test_an_answer_to_the_server_quarantines_nothing() -> None:
+    """The call that asked goes on, and shows in the end what came of it."""
+    bench = Bench()
+    await bench.ask(reply(202, b""), call(RESPONSE))
+    assert bench.shelf.done == [0.0]
+    await bench.ask(reply(202, b""), call(WRITE))
+    assert bench.shelf.done == [0.0, QUARANTINE]

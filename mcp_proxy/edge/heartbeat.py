@@ -1,0 +1,85 @@
+"""Keep quiet event streams open: a comment now and then, and never inside an event.
+
+Load balancers and browsers close what is silent for a minute; a comment is no event to any reader
+(WHATWG HTML, 9.2).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mcp_proxy.core.clock import Clock, Spawn
+from mcp_proxy.edge.answer import Answer
+
+_COMMENT = b": keep-alive\n\n"
+_BOUNDARIES = (b"\n\n", b"\r\r", b"\r\n\r\n")  # of events; lines may end in three ways
+_LOOKS = 4  # per period: a comment is at most a quarter late
+
+
+class Pulse:
+    """What is known of one stream: when it last said something, and whether an event is open."""
+
+    __slots__ = ("_tail", "answer", "last")
+
+    def __init__(self, answer: Answer, now: float) -> None:
+        self.answer = answer
+        self.last = now
+        self._tail = b""
+
+    def sent(self, piece: bytes, now: float) -> None:
+        """Take note of a piece that goes out."""
+        self.last = now
+        self._tail = (self._tail + piece[-4:])[-4:]
+
+    @property
+    def between_events(self) -> bool:
+        """Tell whether a comment splits nothing."""
+        return not self._tail or self._tail.endswith(_BOUNDARIES)
+
+
+class Heartbeat:
+    """Look after all streams with one task, which runs while there is one."""
+
+    def __init__(self, seconds: float, clock: Clock, spawn: Spawn) -> None:
+        self._seconds = seconds  # 0 is off
+        self._clock = clock
+        self._spawn = spawn
+        self._open: dict[Pulse, None] = {}
+        self._looking = False
+
+    @contextmanager
+    def on(self, answer: Answer) -> Iterator[Pulse]:
+        """Look after a stream in this block."""
+        pulse = Pulse(answer, self._clock.now())
+        if self._seconds:
+            self._open[pulse] = None
+            if not self._looking:
+                self._looking = True
+                self._spawn(self._look(), "heartbeat")
+        try:
+            yield pulse
+        finally:
+            self._open.pop(pulse, None)
+
+    def now(self) -> float:
+        """Return the time, for `Pulse.sent`."""
+        return self._clock.now()
+
+    async def _look(self) -> None:
+        try:
+            while self._open:
+                await self._clock.sleep(self._seconds / _LOOKS)
+                due = self._clock.now() - self._seconds
+                for pulse in list(self._open):
+                    if pulse.last <= due:
+                        self._spawn(self._beat(pulse), "heartbeat")
+        finally:
+            self._looking = False
+
+    async def _beat(self, pulse: Pulse) -> None:
+        # In a task of its own: a reader that takes nothing holds up nobody else's comment.
+        if pulse in self._open and pulse.between_events:
+            pulse.last = self._clock.now()
+            try:
+                await pulse.answer.write(_COMMENT)
+            except ConnectionError:  # it left; whoever reads the server's pieces will notice
+                self._open.pop(pulse, None)
