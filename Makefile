@@ -2,17 +2,19 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# MCP clients that the tests run in environments of their own, since they clash with ours.
+CLIENTS := mcp1 fastmcp strands
 
-.PHONY: setup run test lint bench clean
+.PHONY: setup run test lint conformance bench clean
 .DEFAULT_GOAL := run
 
-setup: $(VENV)/.ready $(VENV)-mcp1/.ready  ## make .venv and install the locked requirements
+setup: $(VENV)/.ready $(CLIENTS:%=$(VENV)-%/.ready)  ## make .venv and install the locked requirements
 
 $(VENV)/.ready: requirements/dev.txt pyproject.toml
 	@scripts/setup $(PYTHON) $(VENV) requirements/dev.txt --package
 
-$(VENV)-mcp1/.ready: requirements/mcp1.txt
-	@scripts/setup $(PYTHON) $(VENV)-mcp1 requirements/mcp1.txt
+$(CLIENTS:%=$(VENV)-%/.ready): $(VENV)-%/.ready: requirements/%.txt
+	@scripts/setup $(PYTHON) $(VENV)-$* $<
 
 run: $(VENV)/.ready  ## the bundled basic server and the sidecar in front of it
 	@./scripts/run
@@ -23,8 +25,11 @@ test: setup lint  ## every check and test
 lint: $(VENV)/.ready  ## style, types, import contracts
 	@scripts/check
 
+conformance: $(VENV)/.ready  ## the public MCP suite, directly and through the sidecar; needs npm
+	@scripts/conformance
+
 bench: $(VENV)/.ready  ## what the hop and the hit cost, as ratios
 	@$(BIN)/python -m benchmarks.bench
 
 clean:  ## forget the environments and caches
-	rm -rf $(VENV) $(VENV)-mcp1 .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS:%=$(VENV)-%) .npm-clients .conformance .mypy_cache .pytest_cache .ruff_cache .hypothesis
