@@ -223,7 +223,7 @@ class Sidecar:
         )
         limit = settings.server.buffer_limit
         return (
-            Cache(shelf, keyring, self._clock, limit),
+            Cache(shelf, keyring, self._clock, self._tasks, limit),
             Coalesce(settings.server.request_timeout, self._clock, self._tasks, limit),
             Invalidate(shelf, settings.cache.quarantine, self._tasks),
         )
@@ -264,6 +264,8 @@ class Sidecar:
         policy = Policy(
             settings.cache.ttl,
             settings.cache.annotated_ttl,
+            settings.cache.stale_while_revalidate,
+            settings.cache.stale_if_error,
             settings.upstream.trust_annotations,
             rules,
         )

@@ -233,6 +233,16 @@ class Cache(Section):
         "MCP_CACHE_ANNOTATED_TTL",
         "seconds at most for tools that only the server calls read-only",
     )
+    stale_while_revalidate: SecondsOrNone = _is(
+        30.0,
+        "MCP_CACHE_STALE_WHILE_REVALIDATE",
+        "seconds in which an old answer is told while one refresh runs (not against a ttlMs)",
+    )
+    stale_if_error: SecondsOrNone = _is(
+        600.0,
+        "MCP_CACHE_STALE_IF_ERROR",
+        "seconds in which an old answer is told while the server fails",
+    )
     max_entries: Count = _is(10_000, "MCP_CACHE_MAX_ENTRIES", "answers kept in memory")
     max_bytes: Bytes = _is(67_108_864, "MCP_CACHE_MAX_BYTES", "bytes of answers kept in memory")
     quarantine: SecondsOrNone = _is(

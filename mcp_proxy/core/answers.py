@@ -10,6 +10,7 @@ from multidict import CIMultiDict
 from mcp_proxy.core import freshness, jsonrpc, sse
 from mcp_proxy.core.call import CacheNote, Call, Headers, Reply, Whole
 from mcp_proxy.core.frame import Frame
+from mcp_proxy.core.freshness import Terms
 from mcp_proxy.core.headers import accepts, media_type
 from mcp_proxy.core.message import Dialect
 from mcp_proxy.core.reading import read_answer
@@ -25,7 +26,6 @@ _NOT_TOLD_ON = frozenset(
         "content-length",
         "mcp-session-id",
         "server-timing",
-        "via",
         "x-request-id",
     }
 )
@@ -42,14 +42,14 @@ def answer_in(reply: Reply, limit: int) -> bytes | None:
     return events[0].data if len(events) == 1 else None
 
 
-def framed(call: Call, reply: Reply, answer: bytes, *, stored: float, fresh: float) -> Frame | None:
+def framed(call: Call, reply: Reply, answer: bytes, *, stored: float, terms: Terms) -> Frame | None:
     """Return the answer as it is kept, or None when its id cannot be told from the rest."""
     span = None
     if call.message.dialect is Dialect.RPC:
         span = jsonrpc.id_span(answer)
         if span is None or answer[slice(*span)] != jsonrpc.token(call.message.id):
             return None
-    return Frame(told_on(reply.headers), answer, stored, fresh, span)
+    return Frame(told_on(reply.headers), answer, stored, terms, span)
 
 
 def told_on(headers: Headers) -> CIMultiDict[str]:
@@ -90,7 +90,7 @@ def retold(reply: Reply, asked: Call, call: Call, limit: int) -> Reply | None:
     answer = None if text is None else read_answer(text)
     if text is None or answer is None or not freshness.is_complete(asked, answer):
         return None
-    frame = framed(asked, reply, text, stored=0.0, fresh=0.0)
+    frame = framed(asked, reply, text, stored=0.0, terms=freshness.Terms())
     if frame is None:
         return None
     own = told(frame, call)

@@ -124,6 +124,7 @@ class Call(NamedTuple):
     attempt: int = 1
     silence: float | None = None  # seconds without a byte after which this try is given up
     key: str | None = None  # where its answer is kept, once the cache has looked
+    raw: RawHeaders = ()  # the headers as they were spelled; empty for calls of our own
     same: object | None = None  # one and the same for the same request, if that is remembered
 
 
@@ -134,7 +135,8 @@ class CacheNote(NamedTuple):
     forwarded: str = ""  # why it was asked for: miss, stale, bypass, method (RFC 9211, 2.2)
     stored: bool = False
     collapsed: bool = False
-    ttl: float | None = None  # seconds of freshness left
+    stale: str = ""  # why an answer is told whose time is over: the name of RFC 5861 for it
+    ttl: float | None = None  # seconds of freshness left; below 0 when it is stale
     age: float | None = None  # seconds since it was stored
 
 

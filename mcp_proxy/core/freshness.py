@@ -1,8 +1,16 @@
 """Whether an answer may be kept, and for how long."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from mcp_proxy.core.call import Call, Reply, Whole
+from mcp_proxy.core.call import Call, Headers, Reply, Whole
+from mcp_proxy.core.errors import (
+    CircuitOpenError,
+    DeadlineExceededError,
+    ProxyError,
+    UpstreamBrokenError,
+    UpstreamTimeoutError,
+    UpstreamUnreachableError,
+)
 from mcp_proxy.core.headers import cache_control, media_type
 from mcp_proxy.core.message import Dialect
 from mcp_proxy.core.reading import Json
@@ -10,6 +18,13 @@ from mcp_proxy.core.verdict import Verdict
 
 # A server's hint beyond a day is capped: what is wrong for longer is hard to explain (F49).
 LONGEST = 86_400.0
+_TROUBLE = (
+    UpstreamUnreachableError,
+    UpstreamTimeoutError,
+    UpstreamBrokenError,
+    CircuitOpenError,
+    DeadlineExceededError,
+)
 _NEVER_SHARED = ("Set-Cookie", "WWW-Authenticate", "Content-Range", "Content-Encoding")
 
 
@@ -40,18 +55,44 @@ def _forbids(reply: Reply) -> bool:
     return bool(cache_control(reply.headers) & {"no-store", "private"})
 
 
-def lifetime(call: Call, answer: Json) -> float:
-    """Return for how many seconds `answer` is fresh; 0 when it may not be kept.
+class Terms(NamedTuple):
+    """For how long an answer is kept, in seconds; all 0 when it is not."""
 
-    `answer` is the whole JSON object: a JSON-RPC response that was judged OK, or a REST answer.
+    fresh: float = 0.0
+    revalidate: float = 0.0  # after that, while it is fetched anew
+    on_error: float = 0.0  # after that, while the server fails
+
+
+def terms(call: Call, answer: Json) -> Terms:
+    """Return the terms on which `answer` is kept.
+
+    `answer` is the whole JSON object: a JSON-RPC response that was judged OK, or a REST answer. A
+    `ttlMs` is the server's word: what it has ended is not told on meanwhile.
     """
     keep = call.intent.keep
     if keep is None or not is_complete(call, answer):
-        return 0.0
-    seconds = keep.seconds
+        return Terms()
     if keep.obeys_hint and "ttlMs" in answer["result"]:
-        seconds = hinted(answer["result"]["ttlMs"])
-    return min(seconds, LONGEST)
+        fresh, revalidate = hinted(answer["result"]["ttlMs"]), 0.0
+    else:
+        fresh, revalidate = min(keep.seconds, LONGEST), keep.revalidate
+    if fresh <= 0:
+        return Terms(on_error=keep.on_error) if keep.in_outage else Terms()
+    return Terms(fresh, revalidate, keep.on_error)
+
+
+def is_failing(outcome: Reply | ProxyError) -> bool:
+    """Tell whether the server is in such trouble that an older answer is better (RFC 5861)."""
+    if isinstance(outcome, ProxyError):
+        return isinstance(outcome, _TROUBLE)
+    busy = outcome.verdict is Verdict.BUSY and outcome.status == 503
+    return busy or outcome.verdict is Verdict.UPSTREAM_FAILED
+
+
+def age_of(headers: Headers) -> float:
+    """Return the seconds for which an answer was kept before it came here (RFC 9111, 4.2.3)."""
+    said = headers.get("Age", "")
+    return float(said) if said.isascii() and said.isdigit() and len(said) < 10 else 0.0
 
 
 def is_complete(call: Call, answer: Json) -> bool:

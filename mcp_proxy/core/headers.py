@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from multidict import CIMultiDict
 
-from mcp_proxy.core.call import Headers, Peer
+from mcp_proxy.core.call import Headers, Peer, RawHeaders
 
 # RFC 9110 section 7.6.1 and RFC 9112: they speak of one connection only.
 HOP_BY_HOP = frozenset(
@@ -75,27 +75,53 @@ def abuses_connection(headers: Headers) -> bool:
     return not _PROTECTED.isdisjoint(named_in_connection(headers))
 
 
-def end_to_end(headers: Headers) -> CIMultiDict[str]:
-    """Return a copy with the headers that are meant for the far end, in order."""
-    dropped = HOP_BY_HOP
+def end_to_end(headers: Headers, raw: RawHeaders = ()) -> CIMultiDict[str]:
+    """Return a copy with the headers that are meant for the far end, in order.
+
+    `raw` is how they were spelled: aiohttp's parser has its own spelling of the names it knows.
+    """
+    return CIMultiDict(_travelling(headers, raw, HOP_BY_HOP))
+
+
+def _travelling(
+    headers: Headers, raw: RawHeaders, dropped: frozenset[str]
+) -> list[tuple[str, str]]:
     named = named_in_connection(headers)
     if named:
         dropped |= named
-    return CIMultiDict([item for item in headers.items() if item[0].lower() not in dropped])
+    spelled = [(as_text(name), as_text(value)) for name, value in raw] if raw else headers.items()
+    return [item for item in spelled if item[0].lower() not in dropped]
+
+
+def as_text(data: bytes) -> str:
+    """Return bytes of a head as text; what is no UTF-8 can be told from it again."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+def is_framed_oddly(headers: Headers) -> bool:
+    """Tell whether a body is coded for the transfer in another way than by chunks alone.
+
+    Such a coding is between two neighbours (RFC 9112 section 7), and none but `chunked` is undone
+    here: passed on without its name, the body would be read as something else.
+    """
+    codings = headers.getall("Transfer-Encoding", ())
+    return bool(codings) and [coding.strip().lower() for coding in codings] != ["chunked"]
 
 
 def request_headers(
-    headers: Headers, *, via: str, peer: Peer, request_id: str, host: str | None = None
+    headers: Headers,
+    raw: RawHeaders = (),
+    *,
+    via: str,
+    peer: Peer,
+    request_id: str,
+    host: str | None = None,
 ) -> CIMultiDict[str]:
     """Return what goes upstream: the end-to-end headers in order, then ours.
 
     `host` is the name by which the server is addressed; None leaves it to the connection.
     """
-    dropped = _NOT_SENT_ON
-    named = named_in_connection(headers)
-    if named:
-        dropped |= named
-    sent = [item for item in headers.items() if item[0].lower() not in dropped]
+    sent = _travelling(headers, raw, _NOT_SENT_ON)
     if host is not None:
         sent.insert(0, ("Host", host))
     sent += [("Via", via), ("X-Forwarded-For", peer.hops), ("X-Forwarded-Proto", peer.scheme)]

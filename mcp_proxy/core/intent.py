@@ -26,6 +26,9 @@ class Keep:
 
     seconds: float  # where the answer itself says nothing
     obeys_hint: bool = False  # a `ttlMs` in the result decides (MCP 2026-07-28, caching)
+    revalidate: float = 0.0  # seconds after that in which it is told on while it is fetched anew
+    on_error: float = 0.0  # seconds after that in which it is told on while the server fails
+    in_outage: bool = False  # kept for an outage even if it is never fresh
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,8 @@ class Policy:
 
     cache_ttl: float = 300.0  # seconds
     annotated_ttl: float = 10.0  # seconds
+    revalidate: float = 30.0  # seconds, MCP_CACHE_STALE_WHILE_REVALIDATE
+    on_error: float = 600.0  # seconds, MCP_CACHE_STALE_IF_ERROR
     trust_annotations: bool = True
     rules: Rules = field(default_factory=Rules)
 
@@ -150,7 +155,14 @@ class Decisions:
         if message.method not in KEPT_METHODS or message.id is None or continues:
             return intent
         # absent ttlMs: the operator's TTL in the handshake era, nothing in the stateless one
-        keep = Keep(0.0 if message.stateless else self._policy.cache_ttl, obeys_hint=True)
+        keep = Keep(
+            0.0 if message.stateless else self._policy.cache_ttl,
+            obeys_hint=True,
+            revalidate=self._policy.revalidate,
+            on_error=self._policy.on_error,
+            # any failure of it reads as "this is an old server" (SDK 2.3, mode auto)
+            in_outage=message.method == "server/discover",
+        )
         return replace(intent, keep=keep, collapsible=not message.has_progress_token)
 
     def _tool(
@@ -163,7 +175,7 @@ class Decisions:
         seconds = 0.0
         if reads and rule.cache and not continues:
             seconds = self._tool_seconds(rule.ttl, by_rule=rule.read_only is True)
-        keep = Keep(seconds) if seconds > 0 else None
+        keep = self._kept(seconds, by_rule=rule.read_only is True) if seconds > 0 else None
         return Intent(
             Stack.FULL,
             repeatable=(reads or idempotent) and not continues,
@@ -172,6 +184,11 @@ class Decisions:
             writes=not reads,
             attempt_timeout=rule.attempt_timeout,
         )
+
+    def _kept(self, seconds: float, *, by_rule: bool) -> Keep:
+        if not by_rule:  # never stale: nobody has said that it may be
+            return Keep(seconds)
+        return Keep(seconds, revalidate=self._policy.revalidate, on_error=self._policy.on_error)
 
     def _tool_seconds(self, ttl: float | None, *, by_rule: bool) -> float:
         seconds = self._policy.cache_ttl if ttl is None else ttl

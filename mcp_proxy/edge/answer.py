@@ -39,7 +39,8 @@ class Answer(web.StreamResponse):
         """Send the head, and the body where it is at hand: one write for both."""
         if self._payload_writer is not None:
             return self._payload_writer
-        self._keep_alive = request.keep_alive
+        if self._keep_alive is None:
+            self._keep_alive = request.keep_alive
         body = self._framed(request)
         if request.version < HttpVersion11:
             if self._keep_alive:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import count
 from secrets import token_hex
 
-from aiohttp import web
+from aiohttp import HttpVersion10, web
 from multidict import CIMultiDict
 
 from mcp_proxy.core import headers as rules
@@ -133,6 +133,8 @@ class Inbound:
                 self._passed.keep(head, None)
         if not target.startswith("/") or request.method == "CONNECT":
             raise BadRequestError("The request target must be a path.")
+        if request.version < HttpVersion10:
+            raise BadRequestError("HTTP/1.0 or later is spoken here.")
         if self.draining:
             raise DrainingError("The sidecar is shutting down.")
 
@@ -152,6 +154,8 @@ class Inbound:
             raise OriginNotAllowedError(
                 "Pages of this Origin may not ask here; MCP_ALLOWED_ORIGINS lists those that may."
             )
+        if rules.is_framed_oddly(headers):
+            raise BadRequestError("The only transfer coding that is taken is chunked.")
         if rules.abuses_connection(headers):
             raise BadRequestError("Connection names a header that is not hop-by-hop.")
         if rules.passed_through(headers, self._door.pseudonym):
@@ -182,6 +186,7 @@ class Inbound:
             reading.message,
             peer=self._peer(request),
             arrived=arrived,
+            raw=request.raw_headers,
             same=reading if reading.again else None,
         )
 

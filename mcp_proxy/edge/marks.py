@@ -129,7 +129,8 @@ def cache_status(call: Call, reply: Reply) -> str:
         return f"{CACHE_NAME}; fwd={'method' if call.intent.writes else 'bypass'}"
     ttl = f"; ttl={floor(note.ttl)}" if note.ttl is not None else ""
     if note.hit:
-        return f"{CACHE_NAME}; hit{ttl}"
+        detail = f"; detail={note.stale}" if note.stale else ""
+        return f"{CACHE_NAME}; hit{ttl}{detail}"
     stored = "; stored" if note.stored else ""
     collapsed = "; collapsed" if note.collapsed else ""
     return f"{CACHE_NAME}; fwd={note.forwarded}{stored}{collapsed}{ttl}"

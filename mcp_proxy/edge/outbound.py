@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -136,6 +137,7 @@ class Outbound:
     def _headers(self, call: Call) -> CIMultiDict[str]:
         sent = rules.request_headers(
             call.headers,
+            call.raw,
             via=self._via,
             peer=call.peer,
             request_id=call.request_id,
@@ -155,14 +157,15 @@ class Outbound:
 
     def _head(self, call: Call, response: aiohttp.ClientResponse) -> CIMultiDict[str]:
         """Return the headers that go on to the client."""
-        headers = rules.end_to_end(response.headers)
-        if response.status < 200 or not rules.is_sound(response.reason or "", *headers.values()):
+        headers = rules.end_to_end(response.headers, response.raw_headers)
+        sound = not rules.is_framed_oddly(response.headers) and response.status >= 200
+        if not sound or not rules.is_sound(response.reason or "", *headers.values()):
             raise UpstreamBrokenError("The server's answer is no HTTP.", delivered=Delivery.UNKNOWN)
         if "Location" in headers:
-            self._map_location(call, headers)
-        if self._wire.public is not None and "WWW-Authenticate" in headers:
-            challenges = map(self._wire.public.challenge, headers.popall("WWW-Authenticate"))
-            headers.extend(("WWW-Authenticate", challenge) for challenge in challenges)
+            headers = mapped(headers, "location", partial(self._location, call))
+        public = self._wire.public
+        if public is not None and "WWW-Authenticate" in headers:
+            return mapped(headers, "www-authenticate", public.challenge)
         return headers
 
     async def _body(
@@ -187,7 +190,8 @@ class Outbound:
         """Tell whether to read a body whole: it is small, or an answer that must be judged."""
         length = response.content_length
         if length is None:
-            return call.message.wants_answer
+            metadata = self._wire.public is not None and call.target.startswith(WELL_KNOWN)
+            return call.message.wants_answer or metadata
         return length <= self._wire.buffer_limit
 
     async def _collect(self, response: aiohttp.ClientResponse) -> tuple[list[bytes], bool]:
@@ -211,9 +215,11 @@ class Outbound:
             return data
         if not rules.is_plain_json(headers):
             return data
-        for name in ("Content-Length", "ETag"):  # they speak of other bytes
-            headers.popall(name, None)
-        return public.metadata(data)
+        said = public.metadata(data)
+        if said != data:
+            for name in ("Content-Length", "ETag"):  # they speak of other bytes
+                headers.popall(name, None)
+        return said
 
     async def _judged(
         self, call: Call, response: aiohttp.ClientResponse, headers: Headers, data: bytes
@@ -284,8 +290,15 @@ class Outbound:
         ear = Ear(call, self._listener, self._wire.address, self._wire.buffer_limit)
         return self._stream(response, begun, ear.relay), Verdict.OK
 
-    def _map_location(self, call: Call, headers: CIMultiDict[str]) -> None:
-        path = self._wire.address.reversed(headers["Location"])
-        if path is not None:
-            peer = call.peer
-            headers["Location"] = f"{peer.scheme}://{peer.host}{path}" if peer.host else path
+    def _location(self, call: Call, location: str) -> str:
+        path = self._wire.address.reversed(location)
+        if path is None:
+            return location
+        return f"{call.peer.scheme}://{call.peer.host}{path}" if call.peer.host else path
+
+
+def mapped(headers: CIMultiDict[str], name: str, change: Callable[[str], str]) -> CIMultiDict[str]:
+    """Return the headers with all values of one name changed, in their places."""
+    return CIMultiDict(
+        [(key, change(value) if key.lower() == name else value) for key, value in headers.items()]
+    )

@@ -10,7 +10,12 @@ from typing import Any
 
 from aiohttp import web
 
+from mcp_proxy.core import errors
+from mcp_proxy.core.call import Delivery
+from mcp_proxy.core.errors import BadRequestError, InternalError, ProxyError
+from mcp_proxy.edge.answer import Answer
 from mcp_proxy.edge.pool import FIELD_LIMIT
+from mcp_proxy.layers.rescue import PROBLEM, problem
 
 _BACKLOG = 1024
 _KEEP_ALIVE = 75.0  # seconds; aiohttp's own default is an hour
@@ -22,6 +27,8 @@ _SHUTDOWN = 0.5
 _ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
+_NO_STORE = "Cache-Control: no-store\r\n"
+
 Answering = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -32,13 +39,46 @@ class Request(web.BaseRequest):
         response.headers.pop("Server", None)
 
 
+class Port(web.Server):
+    """A server whose own errors are as structured as all others."""
+
+    def __call__(self) -> web.RequestHandler:
+        """Return what speaks HTTP on one connection."""
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+
+class Connection(web.RequestHandler):
+    """One connection; what is no HTTP gets an answer, too."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - it quotes the request
+    ) -> web.StreamResponse:
+        """Answer in our own words, and close: who speaks no HTTP is not heard out."""
+        if status >= 500:
+            self.log_exception("Error handling a request", exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun")
+        error: ProxyError = BadRequestError("This is not HTTP/1.1 as it is spoken here.")
+        if status >= 500:
+            error = InternalError("The sidecar made a mistake.", delivered=Delivery.UNKNOWN)
+        details = errors.details(error, repeatable=False, request_id="")
+        body = problem(error, details)
+        answer = Answer(status, None, f"Content-Type: {PROBLEM}\r\n{_NO_STORE}", body)
+        answer.force_close()
+        return answer
+
+
 async def listen(answering: Answering, host: str, port: int) -> tuple[web.ServerRunner, list[str]]:
     """Start to accept connections; return the runner and the URLs. Raises OSError.
 
     aiohttp's low-level server: one catch-all needs no router, which costs a tenth of a hit.
     """
     sockets = await bound(host, port)
-    server = web.Server(
+    server = Port(
         answering,
         request_factory=partial(Request, loop=asyncio.get_running_loop()),
         access_log=None,

@@ -149,6 +149,7 @@ class Tunnel:
         self._pools.check(self._wire.streams_limit)
         headers = rules.request_headers(
             call.headers,
+            call.raw,
             via=f"1.1 {self._wire.pseudonym}",
             peer=call.peer,
             request_id=call.request_id,

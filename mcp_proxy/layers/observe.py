@@ -80,5 +80,5 @@ def cache_part(reply: Reply | None) -> str:
     if note is None:
         return "bypass"
     if note.hit:
-        return "hit"
+        return "stale" if note.stale else "hit"
     return "collapsed" if note.collapsed else note.forwarded

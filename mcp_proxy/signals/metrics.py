@@ -50,7 +50,8 @@ class _Row:
 
     def shown(self) -> dict[str, Any]:
         failed = sum(self.verdicts[verdict.value] for verdict in _FAILED)
-        looked = self.cache["hit"] + self.cache["miss"] + self.cache["collapsed"]
+        told = self.cache["hit"] + self.cache["stale"]
+        looked = told + self.cache["miss"] + self.cache["collapsed"]
         return {
             "requests": self.requests,
             "errors": failed,
@@ -62,7 +63,8 @@ class _Row:
                 "hits": self.cache["hit"],
                 "misses": self.cache["miss"],
                 "collapsed": self.cache["collapsed"],
-                "hit_ratio": ratio(self.cache["hit"], looked),
+                "stale": self.cache["stale"],
+                "hit_ratio": ratio(told, looked),
             },
             "latency_ms": {
                 "mean": milliseconds(self.seconds / self.requests if self.requests else 0.0),

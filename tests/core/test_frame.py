@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from mcp_proxy.core.frame import Frame, pack, unpack
+from mcp_proxy.core.freshness import Terms
 from mcp_proxy.core.headers import is_sound
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -20,7 +21,7 @@ frames = st.builds(
     headers=st.lists(st.tuples(texts, texts), max_size=4).map(CIMultiDict),
     body=st.binary(max_size=100),
     stored=finite,
-    fresh=finite,
+    terms=st.builds(Terms, finite, finite, finite),
     id_span=st.none() | st.tuples(st.integers(0, 100), st.integers(0, 100)),
 )
 
@@ -30,7 +31,13 @@ def packed(head: object, body: bytes = b"{}") -> bytes:
     return b"".join((pack(FRAME)[:4], len(spelled).to_bytes(4, "big"), spelled, body))
 
 
-FRAME = Frame(CIMultiDict({"Content-Type": "application/json"}), b'{"id":1}', 1.5, 300.0, (6, 7))
+FRAME = Frame(
+    CIMultiDict({"Content-Type": "application/json"}),
+    b'{"id":1}',
+    1.5,
+    Terms(300.0, 30.0, 600.0),
+    (6, 7),
+)
 
 
 @given(frame=frames)
@@ -38,7 +45,7 @@ def test_what_is_packed_is_unpacked_as_it_was(frame: Frame) -> None:
     assert unpack(pack(frame)) == frame
 
 
-@given(data=st.binary() | st.binary().map(b"mcs1".__add__) | st.binary().map(packed))
+@given(data=st.binary() | st.binary().map(b"mcs2".__add__) | st.binary().map(packed))
 def test_garbage_is_a_miss(data: bytes) -> None:
     """F24: Redis may hold anything; whatever it is, a call goes on."""
     assert unpack(data) is None
@@ -48,26 +55,26 @@ def test_garbage_is_a_miss(data: bytes) -> None:
     "data",
     [
         b"",
-        b"mcs1",
-        b"mcs2" + pack(FRAME)[4:],
+        b"mcs2",
+        b"mcs1" + pack(FRAME)[4:],
         b"\x80\x04\x95" + pack(FRAME),
         packed(b"[[],1,2,null"),
         packed({"headers": []}),
         packed(None),
         packed([[], 1.0, 2.0]),
-        packed([[], 1.0, 2.0, None, None]),
-        packed([[["a"]], 1.0, 2.0, None]),
-        packed([[["a", "b", "c"]], 1.0, 2.0, None]),
-        packed([5, 1.0, 2.0, None]),
-        packed([[], "1.0", 2.0, None]),
-        packed([[], None, 2.0, None]),
-        packed([[], 1.0, float("inf"), None]),
-        packed([[], float("nan"), 2.0, None]),
-        packed([[], 1.0, 10**400, None]),
-        packed([[], 1.0, 2.0, 7]),
-        packed([[], 1.0, 2.0, {}]),
-        packed([[], 1.0, 2.0, [1]]),
-        packed([[], 1.0, 2.0, ["a", "b"]]),
+        packed([[], 1.0, 2.0, 0.0, 0.0, None, None]),
+        packed([[["a"]], 1.0, 2.0, 0.0, 0.0, None]),
+        packed([[["a", "b", "c"]], 1.0, 2.0, 0.0, 0.0, None]),
+        packed([5, 1.0, 2.0, 0.0, 0.0, None]),
+        packed([[], "1.0", 2.0, 0.0, 0.0, None]),
+        packed([[], None, 2.0, 0.0, 0.0, None]),
+        packed([[], 1.0, float("inf"), 0.0, 0.0, None]),
+        packed([[], float("nan"), 2.0, 0.0, 0.0, None]),
+        packed([[], 1.0, 10**400, 0.0, 0.0, None]),
+        packed([[], 1.0, 2.0, 0.0, 0.0, 7]),
+        packed([[], 1.0, 2.0, 0.0, 0.0, {}]),
+        packed([[], 1.0, 2.0, 0.0, 0.0, [1]]),
+        packed([[], 1.0, 2.0, 0.0, 0.0, ["a", "b"]]),
         packed(b"[" * 100_000),
     ],
 )
@@ -89,7 +96,7 @@ def test_only_the_id_gives_way_to_the_callers(token: bytes) -> None:
 
 
 def test_an_answer_without_an_id_is_the_same_for_all() -> None:
-    frame = Frame(CIMultiDict(), b'{"success":true}', 0.0, 1.0)
+    frame = Frame(CIMultiDict(), b'{"success":true}', 0.0, Terms(1.0))
     assert frame.body_for(b"7") == frame.body
 
 

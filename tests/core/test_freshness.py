@@ -5,9 +5,19 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
 from mcp_proxy.core import freshness
 from mcp_proxy.core.call import EMPTY, Call, Reply, Stream
+from mcp_proxy.core.errors import (
+    CircuitOpenError,
+    DrainingError,
+    InternalError,
+    OverloadedError,
+    ProxyError,
+    UpstreamUnreachableError,
+)
+from mcp_proxy.core.freshness import Terms
 from mcp_proxy.core.intent import Intent, Keep
 from mcp_proxy.core.verdict import Verdict
 from tests.fakes import call, reply, rest_tool, rpc, tool
@@ -121,7 +131,7 @@ def test_an_answer_is_fresh_for_as_long_as_it_says_or_else_we_do(
     asked: Call, answer: dict[str, Any], seconds: float
 ) -> None:
     """DESIGN section 4, first three rows and the row of "never"."""
-    assert freshness.lifetime(asked, answer) == seconds
+    assert freshness.terms(asked, answer).fresh == seconds
 
 
 @pytest.mark.parametrize(
@@ -152,8 +162,56 @@ def test_no_answer_is_fresh_for_less_than_nothing_or_more_than_a_day(
     keep: Keep, ttl_ms: object
 ) -> None:
     """F49."""
-    assert 0.0 <= freshness.lifetime(kept(keep), {"result": {"ttlMs": ttl_ms}}) <= DAY
+    assert 0.0 <= freshness.terms(kept(keep), {"result": {"ttlMs": ttl_ms}}).fresh <= DAY
 
 
 def test_an_empty_answer_is_whole() -> None:
     assert freshness.may_store(kept(), reply()._replace(body=EMPTY))
+
+
+@pytest.mark.parametrize(
+    ("result", "in_outage", "expected"),
+    [
+        ({}, False, Terms(300.0, 30.0, 600.0)),
+        ({"ttlMs": 5000}, False, Terms(5.0, 0.0, 600.0)),
+        ({"ttlMs": 0}, False, Terms()),
+        ({"ttlMs": 0}, True, Terms(0.0, 0.0, 600.0)),
+        ({"ttlMs": 0, "resultType": "input_required"}, True, Terms()),
+    ],
+)
+def test_a_servers_own_time_is_not_stretched_while_all_is_well(
+    result: Any, in_outage: bool, expected: Terms
+) -> None:
+    """DESIGN section 4, Stale: never against a `ttlMs`, and 0 only for `server/discover`."""
+    keep = Keep(300.0, obeys_hint=True, revalidate=30.0, on_error=600.0, in_outage=in_outage)
+    assert freshness.terms(kept(keep), {"result": result}) == expected
+
+
+@pytest.mark.parametrize(
+    ("outcome", "failing"),
+    [
+        (reply(), False),
+        (reply(404, verdict=Verdict.CLIENT_FAULT), False),
+        (reply(verdict=Verdict.TOOL_FAILED), False),
+        (reply(429, verdict=Verdict.BUSY), False),
+        (reply(503, verdict=Verdict.BUSY), True),
+        (reply(500, verdict=Verdict.UPSTREAM_FAILED), True),
+        (UpstreamUnreachableError("x"), True),
+        (CircuitOpenError("x"), True),
+        (OverloadedError("x"), False),
+        (DrainingError("x"), False),
+        (InternalError("x"), False),
+    ],
+)
+def test_an_older_answer_is_better_than_a_server_in_trouble(
+    outcome: Reply | ProxyError, failing: bool
+) -> None:
+    """RFC 5861 section 4."""
+    assert freshness.is_failing(outcome) is failing
+
+
+@pytest.mark.parametrize(
+    ("said", "age"), [("100", 100.0), ("", 0.0), ("-1", 0.0), ("1.5", 0.0), ("9" * 30, 0.0)]
+)
+def test_an_answer_may_have_been_kept_before(said: str, age: float) -> None:
+    assert freshness.age_of(CIMultiDict({"Age": said})) == age

@@ -286,3 +286,30 @@ def test_what_connection_names_is_not_sent_on() -> None:
     )
     assert "X-Hop" not in sent
     assert sent["X-Kept"] == "1"
+
+
+def test_names_travel_as_they_were_spelled() -> None:
+    """aiohttp's parser says `Etag`; bytes that are no UTF-8 can be told again."""
+    raw = ((b"ETag", b'"a"'), (b"CONNECTION", b"x-hop"), (b"X-HOP", b"1"), (b"X-A", b"\xe9"))
+    headers = CIMultiDict((name.decode(), rules.as_text(value)) for name, value in raw)
+    travelling = rules.end_to_end(headers, raw)
+    assert list(travelling.items()) == [("ETag", '"a"'), ("X-A", "\udce9")]
+
+
+@pytest.mark.parametrize(
+    ("codings", "odd"),
+    [
+        ([], False),
+        (["chunked"], False),
+        ([" Chunked "], False),
+        (["gzip, chunked"], True),
+        (["gzip"], True),
+        (["identity"], True),
+        (["chunked", "chunked"], True),
+        ([""], True),
+    ],
+)
+def test_a_body_is_coded_by_chunks_alone(codings: list[str], odd: bool) -> None:
+    """RFC 9112 section 7: any other coding would lose its name on the way."""
+    headers = CIMultiDict(("Transfer-Encoding", coding) for coding in codings)
+    assert rules.is_framed_oddly(headers) is odd

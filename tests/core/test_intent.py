@@ -49,7 +49,9 @@ def decide(
     trust: bool = True,
     ttl: float = 300.0,
 ) -> Intent:
-    policy = Policy(cache_ttl=ttl, trust_annotations=trust, rules=Rules(rules))
+    policy = Policy(
+        cache_ttl=ttl, trust_annotations=trust, rules=Rules(rules), revalidate=0.0, on_error=0.0
+    )
     return Decisions(policy).of(message, annotations)
 
 
@@ -81,7 +83,7 @@ def test_lists_and_resources_are_repeated_kept_and_shared(
 ) -> None:
     """DESIGN section 4, row 1: `ttlMs`, else MCP_CACHE_TTL, in the 2026-07-28 era 0."""
     message = replace(rpc(method), stateless=stateless)
-    keep = Keep(seconds, obeys_hint=True)
+    keep = Keep(seconds, obeys_hint=True, in_outage=method == "server/discover")
     assert row(decide(message)) == Row(True, keep, collapsible=True, writes=False)
     assert not decide(with_token(message)).collapsible
 
@@ -304,3 +306,29 @@ def test_names_that_callers_make_up_do_not_fill_the_memory() -> None:
     finally:
         tracemalloc.stop()
     assert held < 3_000_000
+
+
+def test_what_an_operator_calls_a_read_may_be_stale_and_what_a_server_does_may_not() -> None:
+    """DESIGN section 4, Stale: rule-listed tools, lists and resources."""
+    rule = Rules([Rule("look", read_only=True)])
+    decisions = Decisions(Policy(rules=rule, revalidate=7.0, on_error=8.0))
+    hinted = Annotations(read_only=True)
+    stale = {
+        name: decisions.of(message, hinted).keep
+        for name, message in {
+            "rule": tool("look"),
+            "annotated": tool("peek"),
+            "list": rpc("tools/list"),
+            "discover": rpc("server/discover"),
+        }.items()
+    }
+    assert {
+        name: (keep.revalidate, keep.on_error, keep.in_outage)
+        for name, keep in stale.items()
+        if keep
+    } == {
+        "rule": (7.0, 8.0, False),
+        "annotated": (0.0, 0.0, False),
+        "list": (7.0, 8.0, False),
+        "discover": (7.0, 8.0, True),
+    }

@@ -14,7 +14,11 @@ from mcp_proxy.core.rules import Annotations, Rule, Rules
 from mcp_proxy.core.traffic import Paths, Reading, Traffic
 from tests.fakes import rest_tool, rpc, tool
 
-POLICY = Policy(rules=Rules([Rule("jira/look", read_only=True), Rule("look", read_only=True)]))
+POLICY = Policy(
+    rules=Rules([Rule("jira/look", read_only=True), Rule("look", read_only=True)]),
+    revalidate=0.0,
+    on_error=0.0,
+)
 JSON = [("Content-Type", "application/json")]
 LIST = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
 CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "look"}}

@@ -57,9 +57,7 @@ async def test_two_hundred_open_streams_do_not_stop_calls(
         assert (await clients[-1].head()).status == 200
     upstream.plays(answer(result(1, content=[])))
     async with bound(2):
-        heard = await asyncio.gather(
-            *(sidecar.ask(post("/mcp", tool("x"))) for _ in range(10))
-        )
+        heard = await asyncio.gather(*(sidecar.ask(post("/mcp", tool("x"))) for _ in range(10)))
     assert {one.status for one in heard} == {200}
     assert len(upstream.open) <= 202
     for client in clients:

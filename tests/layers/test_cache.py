@@ -8,8 +8,15 @@ import pytest
 from multidict import CIMultiDict
 
 from mcp_proxy.core.call import CacheNote, Call, Reply, Stream, Whole
-from mcp_proxy.core.errors import UpstreamBrokenError
+from mcp_proxy.core.errors import (
+    CircuitOpenError,
+    OverloadedError,
+    ProxyError,
+    UpstreamBrokenError,
+    UpstreamUnreachableError,
+)
 from mcp_proxy.core.frame import Frame, pack
+from mcp_proxy.core.freshness import Terms
 from mcp_proxy.core.intent import Keep
 from mcp_proxy.core.keys import Keyring
 from mcp_proxy.core.message import Message
@@ -64,7 +71,7 @@ class Bench:
     def __init__(self, upstream: str = "old", shelf: Shelf | None = None) -> None:
         self.clock = FakeClock()
         self.shelf = shelf or Shelf(100, 1 << 20, self.clock.now)
-        self.cache = Cache(self.shelf, Keyring(upstream), self.clock, 1 << 20)
+        self.cache = Cache(self.shelf, Keyring(upstream), self.clock, spawn, 1 << 20)
 
     async def ask(self, origin: Script, message: Message | None = None, **headers: str) -> Reply:
         spelled = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -294,7 +301,7 @@ async def test_an_answer_that_a_store_keeps_too_long_is_judged_by_its_own_age() 
     await bench.ask(Script(answer(text="old")))
     [key] = bench.shelf._memory.keys()
     stored = bench.clock.wall().timestamp()
-    old = Frame(CIMultiDict(), data(answer(text="old")), stored, 5.0, (22, 23))
+    old = Frame(CIMultiDict(), data(answer(text="old")), stored, Terms(5.0), (22, 23))
     await bench.shelf.put(key, pack(old), 1000.0)
     await bench.clock.advance(4)
     assert data(await bench.ask(origin)) == data(answer(text="old"))
@@ -444,3 +451,178 @@ async def test_a_request_that_is_recognised_is_looked_up_as_another_like_it() ->
     assert len(origin.calls) == 1
     await within(bench.cache(asked._replace(same=other, target="/mcp/"), origin))
     assert len(origin.calls) == 2
+
+
+# --- stale
+
+STALE = replace(KEPT, keep=Keep(100.0, obeys_hint=True, revalidate=30.0, on_error=600.0))
+
+
+class Slow:
+    """An origin that answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.told: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+    async def __call__(self, call: Call) -> Reply:
+        self.calls += 1
+        return await self.told
+
+    def answers(self, outcome: Reply | ProxyError) -> None:
+        told, self.told = self.told, asyncio.get_running_loop().create_future()
+        if isinstance(outcome, Reply):
+            told.set_result(outcome)
+        else:
+            told.set_exception(outcome)
+
+
+async def stored(bench: Bench, text: str = "old") -> None:
+    await within(bench.cache(call(STALE, tool()), Script(answer(text=text))))
+
+
+async def test_an_old_answer_is_told_while_one_refresh_runs() -> None:
+    """DESIGN section 4, Stale; RFC 9211: below zero is what is left of its freshness."""
+    bench, slow = Bench(), Slow()
+    await stored(bench)
+    await bench.clock.advance(110)
+    for _ in range(5):
+        told = await within(bench.cache(call(STALE, tool()), slow))
+        assert b"old" in data(told)
+        assert told.cache == CacheNote(hit=True, stale="stale-while-revalidate", ttl=-10, age=110)
+    await settle()
+    assert slow.calls == 1
+    slow.answers(answer(text="new"))
+    await settle()
+    told = await within(bench.cache(call(STALE, tool()), slow))
+    assert b"new" in data(told)
+    assert slow.calls == 1
+
+
+async def test_a_refresh_that_fails_is_tried_again_by_the_next() -> None:
+    bench, slow = Bench(), Slow()
+    await stored(bench)
+    await bench.clock.advance(110)
+    for number in (1, 2):
+        await within(bench.cache(call(STALE, tool()), slow))
+        await settle()
+        assert slow.calls == number
+        slow.answers(UpstreamBrokenError("broken"))
+        await settle()
+
+
+async def test_a_refresh_that_is_streamed_is_let_go() -> None:
+    bench, feed = Bench(), Feed()
+    await stored(bench)
+    await bench.clock.advance(110)
+    await within(bench.cache(call(STALE, tool()), Script(streamed(feed))))
+    await settle()
+    assert feed.released == 1
+
+
+async def test_each_key_is_fetched_anew_at_its_own_moment_before_its_end() -> None:
+    """Answers that were stored together are not asked for again together."""
+    bench, names = Bench(), "abcdefghijklmnop"
+    for name in names:
+        await within(bench.cache(call(STALE, tool(name)), Script(answer())))
+    await bench.clock.advance(94)
+    fetched, slow = [], Slow()
+    for _ in range(6):
+        before = slow.calls
+        for name in names:
+            told = await within(bench.cache(call(STALE, tool(name)), slow))
+            assert told.cache is not None
+            assert (told.cache.hit, told.cache.stale) == (True, "")
+        await settle()
+        fetched.append(slow.calls - before)
+        await bench.clock.advance(0.99)
+    slow.answers(answer())
+    await settle()
+    assert fetched[0] == 0
+    assert sum(fetched) <= len(names)
+    assert sum(map(bool, fetched)) >= 3
+
+
+async def test_a_call_with_a_progress_token_waits_for_its_own_answer() -> None:
+    """It names one client's stream, so nobody fetches for it."""
+    bench = Bench()
+    asked = call(replace(STALE, collapsible=False), tool())
+    await within(bench.cache(asked, Script(answer(text="old"))))
+    await bench.clock.advance(110)
+    assert b"new" in data(await within(bench.cache(asked, Script(answer(text="new")))))
+
+
+async def test_when_the_time_for_that_is_over_the_server_is_waited_for() -> None:
+    bench = Bench()
+    await stored(bench)
+    await bench.clock.advance(131)
+    told = await within(bench.cache(call(STALE, tool()), Script(answer(text="new"))))
+    assert b"new" in data(told)
+    assert told.cache == CacheNote(forwarded="stale", stored=True, ttl=100.0)
+
+
+FAILING = [
+    UpstreamUnreachableError("refused"),
+    CircuitOpenError("open"),
+    reply(500, verdict=Verdict.UPSTREAM_FAILED),
+    reply(503, verdict=Verdict.BUSY),
+]
+
+
+@pytest.mark.parametrize("outcome", FAILING)
+async def test_an_old_answer_is_told_while_the_server_fails(outcome: Reply | ProxyError) -> None:
+    """RFC 5861 section 4."""
+    bench = Bench()
+    await stored(bench)
+    await bench.clock.advance(600)
+    told = await within(bench.cache(call(STALE, tool()), Script(outcome)))
+    assert b"old" in data(told)
+    assert told.cache == CacheNote(hit=True, stale="stale-if-error", ttl=-500, age=600)
+    await bench.clock.advance(101)
+    if isinstance(outcome, ProxyError):
+        with pytest.raises(type(outcome)):
+            await within(bench.cache(call(STALE, tool()), Script(outcome)))
+    else:
+        assert (await within(bench.cache(call(STALE, tool()), Script(outcome)))).status >= 500
+
+
+async def test_a_failure_that_comes_as_a_stream_is_let_go() -> None:
+    bench, feed = Bench(), Feed()
+    await stored(bench)
+    await bench.clock.advance(600)
+    failed = streamed(feed, status=500, verdict=Verdict.UPSTREAM_FAILED)
+    assert b"old" in data(await within(bench.cache(call(STALE, tool()), Script(failed))))
+    assert feed.released == 1
+
+
+async def test_nothing_is_stale_after_an_invalidation() -> None:
+    """DESIGN section 4."""
+    bench = Bench()
+    await stored(bench)
+    await bench.clock.advance(110)
+    await bench.shelf.invalidate()
+    with pytest.raises(UpstreamUnreachableError):
+        await within(bench.cache(call(STALE, tool()), Script(UpstreamUnreachableError("refused"))))
+
+
+async def test_what_is_never_fresh_may_be_kept_for_an_outage() -> None:
+    """DESIGN section 4: `ttlMs: 0` is never stored, but for `server/discover` during an outage."""
+    bench = Bench()
+    keep = Keep(0.0, obeys_hint=True, on_error=600.0, in_outage=True)
+    asked = call(replace(KEPT, keep=keep), rpc("server/discover"))
+    origin = Script(answer(), answer(), UpstreamUnreachableError("refused"))
+    for _ in range(2):
+        told = await within(bench.cache(asked, origin))
+        assert told.cache is not None
+        assert not told.cache.hit
+    told = await within(bench.cache(asked, origin))
+    assert told.cache is not None
+    assert told.cache.stale == "stale-if-error"
+
+
+async def test_an_error_that_says_nothing_of_the_server_is_no_reason() -> None:
+    bench = Bench()
+    await stored(bench)
+    await bench.clock.advance(600)
+    with pytest.raises(OverloadedError):
+        await within(bench.cache(call(STALE, tool()), Script(OverloadedError("full"))))

@@ -338,7 +338,7 @@ class Road:
         self.gate.set()
         self.forward = join(
             [
-                Cache(self.shelf, Keyring("old"), clock, 1 << 20),
+                Cache(self.shelf, Keyring("old"), clock, spawn, 1 << 20),
                 Coalesce(300.0, clock, spawn, 1 << 20),
                 Invalidate(self.shelf, QUARANTINE, spawn),
             ],

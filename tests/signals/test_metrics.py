@@ -41,7 +41,7 @@ def test_nothing_is_shown_as_nothing() -> None:
         "verdicts": {},
         "proxy_errors": {},
         "retries": 0,
-        "cache": {"hits": 0, "misses": 0, "collapsed": 0, "hit_ratio": 0.0},
+        "cache": {"hits": 0, "misses": 0, "collapsed": 0, "stale": 0, "hit_ratio": 0.0},
         "latency_ms": {"mean": 0.0, "p50": 0.0, "p95": 0.0, "p99": 0.0},
     }
 
@@ -98,10 +98,10 @@ def test_only_what_came_after_the_first_try_is_a_retry() -> None:
 
 
 def test_the_hit_ratio_is_of_those_who_looked() -> None:
-    words = ["hit", "hit", "hit", "miss", "collapsed", "bypass", "request"]
+    words = ["hit", "hit", "hit", "stale", "miss", "collapsed", "bypass", "request"]
     metrics = counted(*(outcome(cache=word) for word in words))
     assert metrics.snapshot()["total"]["cache"] == {
-        "hits": 3, "misses": 1, "collapsed": 1, "hit_ratio": 0.6,
+        "hits": 3, "misses": 1, "collapsed": 1, "stale": 1, "hit_ratio": 0.6667,
     }  # fmt: skip
     assert metrics.hits_and_misses == (3, 2)
 
