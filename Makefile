@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # MCP clients that the tests run in environments of their own, since they clash with ours.
 CLIENTS := mcp1 fastmcp strands
 
-.PHONY: setup run test lint conformance bench clean
+.PHONY: setup run test lint conformance bench bench-memory clean
 .DEFAULT_GOAL := run
 
 setup: $(VENV)/.ready $(CLIENTS:%=$(VENV)-%/.ready)  ## make .venv and install the locked requirements
@@ -30,6 +30,9 @@ conformance: $(VENV)/.ready  ## the public MCP suite, directly and through the s
 
 bench: $(VENV)/.ready  ## what the hop and the hit cost, as ratios
 	@$(BIN)/python -m benchmarks.bench
+
+bench-memory: $(VENV)/.ready  ## what is held while large bodies pass and many streams are open
+	@$(BIN)/python -m benchmarks.memory
 
 clean:  ## forget the environments and caches
 	rm -rf $(VENV) $(CLIENTS:%=$(VENV)-%) .npm-clients .conformance .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -12,7 +12,7 @@ from secrets import token_hex
 from typing import Any
 
 from mcp_proxy import __version__
-from mcp_proxy.core import report
+from mcp_proxy.core import report, scopes
 from mcp_proxy.core.addresses import Address, address
 from mcp_proxy.core.budget import Budget
 from mcp_proxy.core.call import Call, Headers, Reply
@@ -145,7 +145,7 @@ class Sidecar:
                 self._log,
                 self._tasks,
             )
-        return MemoryShelf(cache.max_entries, cache.max_bytes, self._clock.now)
+        return MemoryShelf(cache.max_entries, cache.max_bytes, self._clock.now, self._clock.epoch)
 
     @property
     def upstream_name(self) -> str:
@@ -406,16 +406,16 @@ class Sidecar:
         }
 
     async def _clear(self, narrowed: Mapping[str, str]) -> dict[str, Any]:
-        service, tool = narrowed.get("service"), narrowed.get("tool")
-        scope = ""
-        if service and tool:
-            scope = f"{service}/{tool}"
-        elif service:
-            scope = f"service:{service}"
-        elif tool:
-            scope = f"tool:{tool}"
-        cleared = await self.shelf.invalidate(scope) if self.shelf is not None else 0
-        self._log("cache.cleared", scope=scope or "all", entries=cleared)
+        cleared: int | None = 0
+        if self.shelf is not None and "older_than" in narrowed:
+            before = self._clock.epoch() - float(narrowed["older_than"])
+            cleared = await self.shelf.expire(before)
+        elif self.shelf is not None:
+            key = narrowed.get("key")
+            scope = scopes.narrowed(narrowed.get("service"), narrowed.get("tool"))
+            cleared = await self.shelf.invalidate(scopes.of_key(key) if key else scope)
+        said = " ".join(f"{name}={value}" for name, value in narrowed.items())
+        self._log("cache.cleared", scope=said or "all", entries=cleared)
         return {"cleared": dict(narrowed) or "all", "entries": cleared}
 
     # --- life

@@ -138,6 +138,7 @@ class CacheNote(NamedTuple):
     stale: str = ""  # why an answer is told whose time is over: the name of RFC 5861 for it
     ttl: float | None = None  # seconds of freshness left; below 0 when it is stale
     age: float | None = None  # seconds since it was stored
+    key: str = ""  # the beginning of the key's hash: what `POST /api/cache/clear` takes
 
 
 class Reply(NamedTuple):

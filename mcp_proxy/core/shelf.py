@@ -10,6 +10,7 @@ class Edition:
 
     token: str
     storable: bool = True  # False while a write of unknown fate may still change something
+    since: float = 0.0  # what was stored before is void; seconds of the epoch
 
 
 class Shelf(Protocol):
@@ -37,6 +38,10 @@ class Shelf(Protocol):
         A caller who leaves meanwhile does not stop it half-way.
         Returns how many answers were dropped from this process, None when they are elsewhere.
         """
+        ...
+
+    async def expire(self, before: float) -> int | None:
+        """Make what was stored before a moment (seconds of the epoch) invalid; count as above."""
         ...
 
     def snapshot(self) -> dict[str, object]:

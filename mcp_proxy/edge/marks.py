@@ -130,7 +130,8 @@ def cache_status(call: Call, reply: Reply) -> str:
     ttl = f"; ttl={floor(note.ttl)}" if note.ttl is not None else ""
     if note.hit:
         detail = f"; detail={note.stale}" if note.stale else ""
-        return f"{CACHE_NAME}; hit{ttl}{detail}"
+        return f'{CACHE_NAME}; hit{ttl}; key="{note.key}"{detail}'
     stored = "; stored" if note.stored else ""
     collapsed = "; collapsed" if note.collapsed else ""
-    return f"{CACHE_NAME}; fwd={note.forwarded}{stored}{collapsed}{ttl}"
+    key = f'; key="{note.key}"' if note.key else ""
+    return f"{CACHE_NAME}; fwd={note.forwarded}{stored}{collapsed}{ttl}{key}"

@@ -14,8 +14,9 @@ from mcp_proxy.core.errors import BadRequestError
 
 # Narrowings of a cache clear that are understood; anything else is refused, not ignored: a typing
 # mistake must not clear everything.
-_NARROWINGS = ("service", "tool")
+_NARROWINGS = ("service", "tool", "key", "older_than")
 _BODY_LIMIT = 16_384
+_LONG = 1e9  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +118,30 @@ async def _narrowing(request: web.BaseRequest) -> dict[str, str]:
         if not isinstance(body, dict):
             raise BadRequestError("The body must be a JSON object, or absent to clear everything.")
         asked |= body
-    for name, value in asked.items():
-        if name not in _NARROWINGS or not isinstance(value, str) or not value:
-            raise BadRequestError(
-                f"Cannot narrow by {name[:40]!r}; known, as texts: {', '.join(_NARROWINGS)}."
-            )
-    return asked
+    return {name: _checked(name, value, asked) for name, value in asked.items()}
+
+
+def _checked(name: str, value: Any, asked: Mapping[str, Any]) -> str:
+    if name == "older_than":
+        value = _seconds(value)
+    if name not in _NARROWINGS or not isinstance(value, str) or not value:
+        raise BadRequestError(
+            f"Cannot narrow by {name[:40]!r}; known, as texts: {', '.join(_NARROWINGS)}."
+        )
+    if name in {"key", "older_than"} and len(asked) > 1:
+        raise BadRequestError(f"Narrow by {name} alone.")
+    return value
+
+
+def _seconds(value: Any) -> str:
+    """Return seconds as text; they may come as a text (query) or a number (JSON)."""
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = -1.0
+    if isinstance(value, bool) or not 0 <= seconds < _LONG:
+        raise BadRequestError("older_than is a number of seconds.")
+    return str(seconds)
 
 
 async def _small_body(request: web.BaseRequest) -> bytes:

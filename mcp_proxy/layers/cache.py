@@ -14,6 +14,7 @@ from mcp_proxy.core.freshness import Terms
 from mcp_proxy.core.keys import Keyring
 from mcp_proxy.core.memo import Memo
 from mcp_proxy.core.reading import read_answer
+from mcp_proxy.core.scopes import KEY_LENGTH, label, scopes
 from mcp_proxy.core.shelf import Edition, Shelf
 from mcp_proxy.layers.chain import Forward
 
@@ -34,6 +35,11 @@ class Wanted:
     may_be_old: bool  # the caller takes an answer that we know
 
     @property
+    def name(self) -> str:
+        """Return what the key is called for people."""
+        return (self.digest or "")[:KEY_LENGTH]
+
+    @property
     def share(self) -> float:
         """Return a number between 0 and 1 that is the key's own."""
         return int((self.digest or "0")[:4], 16) / 0xFFFF
@@ -45,6 +51,7 @@ class _Asking(NamedTuple):
     call: Call
     forward: Forward
     key: str
+    name: str  # of the key, for people
     edition: Edition
 
 
@@ -81,11 +88,11 @@ class Cache:
         if edition is None:
             return await forward(call)
         key = f"{wanted.label}\n{edition.token}{wanted.digest}"
-        ask = _Asking(call._replace(key=key), forward, key, edition)
+        ask = _Asking(call._replace(key=key), forward, key, wanted.name, edition)
         if not wanted.may_be_old:
             return await self._kept(ask, await forward(call), why="request")
         frame = await self._recall(key)
-        if frame is None:
+        if frame is None or frame.stored < edition.since:
             return await self._kept(ask, await forward(ask.call), why="miss")
         age = frame.age(self._clock.epoch())
         over = age - frame.terms.fresh
@@ -94,10 +101,10 @@ class Cache:
             # Answers that were stored together must not all be asked for again together.
             if may_refresh and -over < frame.terms.fresh * _EARLY * wanted.share:
                 self._refresh(ask)
-            return _told(call, frame, age)
+            return _told(call, frame, age, wanted.name)
         if may_refresh and over < frame.terms.revalidate:
             self._refresh(ask)
-            return _told(call, frame, age, stale="stale-while-revalidate")
+            return _told(call, frame, age, wanted.name, stale="stale-while-revalidate")
         return await self._asked_anew(ask, frame, age)
 
     async def _asked_anew(self, ask: _Asking, frame: Frame, age: float) -> Reply:
@@ -109,7 +116,7 @@ class Cache:
         if age < frame.terms.fresh + frame.terms.on_error and freshness.is_failing(outcome):
             if isinstance(outcome, Reply):
                 await close(outcome)
-            return _told(ask.call, frame, age, stale="stale-if-error")
+            return _told(ask.call, frame, age, ask.name, stale="stale-if-error")
         if isinstance(outcome, ProxyError):
             raise outcome
         return await self._kept(ask, outcome, why="stale")
@@ -130,8 +137,12 @@ class Cache:
     def _wanted(self, call: Call) -> Wanted:
         known = self._met.get(call.same)
         if known is None:
+            digest = self._keyring.of(call)
             known = Wanted(
-                self._keyring.of(call), label(call), scopes(call), freshness.may_look(call)
+                digest,
+                label(call.message),
+                scopes(call, digest) if digest else (),
+                freshness.may_look(call),
             )
             if call.same is not None:
                 self._met.keep(call.same, known)
@@ -159,6 +170,7 @@ class Cache:
             stored=frame is not None,
             collapsed=collapsed,
             ttl=frame.terms.fresh if frame else None,
+            key=ask.name if frame else "",
         )
         return reply._replace(cache=note)
 
@@ -172,8 +184,8 @@ class Cache:
         return answers.framed(call, reply, data, stored=stored, terms=terms)
 
 
-def _told(call: Call, frame: Frame, age: float, *, stale: str = "") -> Reply:
-    note = CacheNote(hit=True, stale=stale, ttl=frame.terms.fresh - age, age=age)
+def _told(call: Call, frame: Frame, age: float, key: str, *, stale: str = "") -> Reply:
+    note = CacheNote(hit=True, stale=stale, ttl=frame.terms.fresh - age, age=age, key=key)
     return answers.told(frame, call, note)
 
 
@@ -181,17 +193,3 @@ async def close(reply: Reply) -> None:
     """Let go of an answer that nobody gets."""
     if isinstance(reply.body, Stream):
         await reply.body.aclose()
-
-
-def scopes(call: Call) -> tuple[str, ...]:
-    """Return the names under which the answer to a call can be cleared apart from all others."""
-    message = call.message
-    if not message.tool:
-        return ()
-    return (f"service:{message.service}", f"tool:{message.tool}", label(call))
-
-
-def label(call: Call) -> str:
-    """Return what a stored answer is called for people: its tool or its method."""
-    message = call.message
-    return f"{message.service}/{message.tool}" if message.tool else message.method

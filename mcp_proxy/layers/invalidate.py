@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from mcp_proxy.core.call import Call, Delivery, Pieces, Reply, Stream
 from mcp_proxy.core.clock import Spawn
 from mcp_proxy.core.errors import ProxyError
+from mcp_proxy.core.intent import SESSION_END
+from mcp_proxy.core.scopes import of_caller
 from mcp_proxy.core.shelf import Shelf
 from mcp_proxy.core.verdict import Verdict
 from mcp_proxy.layers.chain import Forward
@@ -34,7 +36,9 @@ class Invalidate:
     async def __call__(self, call: Call, forward: Forward) -> Reply:
         """Ask on; then invalidate, unless the call is known not to have been delivered."""
         if not call.intent.writes:
-            return await forward(call)
+            reply = await forward(call)
+            await self._part(call, reply)
+            return reply
         try:
             reply = await forward(call)
         except (Exception, CancelledError) as error:
@@ -44,6 +48,7 @@ class Invalidate:
         # 202: the work is still to come (RFC 9110 section 15.3.3), as after a legacy POST
         to_come = reply.status == 202 and not call.intent.ends_elsewhere
         unknown = reply.verdict is Verdict.UPSTREAM_FAILED or to_come
+        await self._part(call, reply)
         body = reply.body
         if isinstance(body, Stream) and body.verdict is None:
             watch = _Watch(body, unknown)
@@ -52,6 +57,12 @@ class Invalidate:
         else:
             await self._drop(unknown=unknown)
         return reply
+
+    async def _part(self, call: Call, reply: Reply) -> None:
+        """Drop what one caller was told: the credentials do not hold (any more), the session is over."""
+        gone = reply.status == 404 and "Mcp-Session-Id" in call.headers
+        if reply.status in {401, 403} or gone or call.intent is SESSION_END:
+            await self._shelf.invalidate(of_caller(call.headers))
 
     async def _watched(self, watch: _Watch, pieces: Pieces) -> Pieces:
         """Invalidate before the piece with the answer goes on, or the end, or the error."""

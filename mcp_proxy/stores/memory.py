@@ -12,6 +12,7 @@ from mcp_proxy.core.shelf import Edition
 
 # What an entry costs beside its own bytes: key, tuple, dict slot (measured with tracemalloc).
 _OVERHEAD = 300
+_HASH = 40  # characters of a key's hash (core/keys)
 # Cleared scopes remembered; beyond it everything is dropped, which is always right.
 _SCOPES_LIMIT = 1000
 
@@ -26,7 +27,8 @@ class BoundedMemory(SimpleMemoryCache):  # type: ignore[misc]
     def __init__(self, max_entries: int, max_bytes: int, now: Callable[[], float]) -> None:
         # timeout=0: the default of 5 s wraps each look-up in a task (19 µs against 4)
         super().__init__(timeout=0)
-        self._kept: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+        # by key: when it ends, its value, when it came
+        self._kept: OrderedDict[str, tuple[float, bytes, float]] = OrderedDict()
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._now = now
@@ -66,7 +68,8 @@ class BoundedMemory(SimpleMemoryCache):  # type: ignore[misc]
         # ttl=None or 0 means "for ever" to aiocache; nothing is kept for ever here
         if not ttl or _size(key, value) > self._max_bytes:
             return False
-        self._kept[key] = (self._now() + ttl, value)
+        now = self._now()
+        self._kept[key] = (now + ttl, value, now)
         self.bytes += _size(key, value)
         while self.bytes > self._max_bytes or len(self._kept) > self._max_entries:
             self.drop(next(iter(self._kept)))
@@ -91,6 +94,10 @@ class BoundedMemory(SimpleMemoryCache):  # type: ignore[misc]
         self.bytes = 0
         return forgotten
 
+    def older(self, moment: float) -> list[str]:
+        """Return the keys of what came before a moment."""
+        return [key for key, (_, _, came) in self._kept.items() if came < moment]
+
     def drop(self, key: str) -> int:
         """Forget a key; return how many were forgotten."""
         entry = self._kept.pop(key, None)
@@ -107,7 +114,14 @@ def _size(key: str, value: bytes) -> int:
 class MemoryShelf:
     """Keep answers in this process; invalidation is a new token, and takes effect at once."""
 
-    def __init__(self, max_entries: int, max_bytes: int, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        max_entries: int,
+        max_bytes: int,
+        now: Callable[[], float],
+        epoch: Callable[[], float],
+    ) -> None:
+        self._epoch = epoch
         self._memory = BoundedMemory(max_entries, max_bytes, now)
         self._max_bytes = max_bytes
         self._max_entries = max_entries
@@ -154,11 +168,18 @@ class MemoryShelf:
         # Their names are never asked for again; what they hold is wanted back now.
         return self._memory.empty()
 
+    async def expire(self, before: float) -> int:
+        """Make what was stored before a moment invalid; return how many were dropped."""
+        moment = self._now() - max(0.0, self._epoch() - before)
+        return sum(map(self._memory.drop, self._memory.older(moment)))
+
     def _drop(self, scope: str) -> int:
+        if scope.startswith("caller:"):  # known to their keys only; they go when room is wanted
+            return 0
         return sum(
             self._memory.drop(key)
             for key in self._memory.keys()  # noqa: SIM118 - no dict
-            if within(scope, key.partition("\n")[0])
+            if within(scope, key)
         )
 
     def snapshot(self) -> dict[str, object]:
@@ -176,7 +197,10 @@ class MemoryShelf:
         """Nothing to let go of."""
 
 
-def within(scope: str, label: str) -> bool:
-    """Tell whether the answers called `label` (service/tool) belong to a scope."""
+def within(scope: str, key: str) -> bool:
+    """Tell whether the answer of a key (`service/tool`, line end, token, hash) belongs to a scope."""
+    if scope.startswith("key:"):
+        return key[-_HASH:].startswith(scope.removeprefix("key:"))
+    label = key.partition("\n")[0]
     service, slash, tool = label.partition("/")
     return bool(slash) and scope in {f"service:{service}", f"tool:{tool}", label}

@@ -112,16 +112,16 @@ class RedisShelf:
         if self._paid < self._debts and not await self._pay():
             return None
         names = [self._generation(scope) for scope in ("", *scopes)]
-        keys = [*names, f"{self._prefix}quarantine"]
+        keys = [*names, f"{self._prefix}quarantine", f"{self._prefix}since"]
         found = await self._ask(self._redis.multi_get(keys), None)
         if found is None:
             return None
-        *tokens, quarantined = found
+        *tokens, quarantined, since = found
         if tokens[0] is None:  # evicted or expired: never guess an old one
             self._debts += 1
             return await self.edition(scopes)
         text = "".join(token.decode("ascii", "replace") for token in tokens if token)
-        return Edition(text, storable=quarantined is None)
+        return Edition(text, storable=quarantined is None, since=moment(since))
 
     async def _pay(self) -> bool:
         """Write the token that is owed; all who would read meanwhile wait for the one who writes."""
@@ -177,6 +177,15 @@ class RedisShelf:
                 self._debts += 1
                 self._owed_quarantine = max(self._owed_quarantine, quarantine)
 
+    async def expire(self, before: float) -> None:
+        """Make what was stored before a moment invalid for all sidecars; while in trouble, all."""
+        if self._now() < self._asked_again or not await self._ask(self._expire(before), False):
+            await self.invalidate()
+
+    async def _expire(self, before: float) -> bool:
+        await self._redis.set(f"{self._prefix}since", str(before).encode())
+        return True
+
     def snapshot(self) -> dict[str, object]:
         """Return how the shelf is."""
         return {"store": "redis", "up": self._well, "failures": self._failures}
@@ -184,3 +193,11 @@ class RedisShelf:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._redis.close()
+
+
+def moment(said: bytes | None) -> float:
+    """Return a moment that was written down; what cannot be read is long ago."""
+    try:
+        return float(said or 0.0)
+    except ValueError:
+        return 0.0

@@ -316,12 +316,50 @@ async def test_a_narrowing_that_comes_in_pieces_is_read_whole(filled: Front) -> 
     assert await known(filled) == "ql"
 
 
+async def test_one_answer_is_cleared_by_the_key_that_its_status_shows(filled: Front) -> None:
+    heard = await filled.ask(post("/mcp", rpc("tools/list")))
+    key = heard["Cache-Status"].partition('key="')[2][:16]
+    cleared = await filled.ask(post(CLEAR, {"key": key}))
+    assert cleared.json == {"cleared": {"key": key}, "entries": 1}
+    assert await known(filled) == "iq"
+
+
+@pytest.mark.parametrize(("older_than", "entries"), [(3600, 0), ("3600", 0), (0, 3), ("0.0", 3)])
+async def test_answers_of_some_age_are_cleared(
+    filled: Front, older_than: float | str, entries: int
+) -> None:
+    cleared = await filled.ask(post(CLEAR, {"older_than": older_than}))
+    assert cleared.json["entries"] == entries
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"older_than": -1},
+        {"older_than": "old"},
+        {"older_than": True},
+        {"older_than": None},
+        {"older_than": 1e300},
+        {"older_than": 1, "tool": "x"},
+        {"key": "a", "tool": "x"},
+        {"key": ""},
+    ],
+)
+async def test_a_narrowing_that_cannot_be_meant_clears_nothing(
+    filled: Front, asked: dict[str, object]
+) -> None:
+    before = await known(filled)
+    heard = await filled.ask(post(CLEAR, asked))
+    assert heard.status == 400
+    assert await known(filled) == before
+
+
 async def test_a_clear_is_told(filled: Front) -> None:
     await filled.ask(post(f"{CLEAR}?service=jira", b""))
     await filled.ask(post(CLEAR, b""))
     told = [event for event in filled.told() if event["event"] == "cache.cleared"]
     assert [(event["scope"], event["entries"]) for event in told] == [
-        ("service:jira", 1),
+        ("service=jira", 1),
         ("all", 2),
     ]
 

@@ -70,7 +70,7 @@ class Bench:
 
     def __init__(self, upstream: str = "old", shelf: Shelf | None = None) -> None:
         self.clock = FakeClock()
-        self.shelf = shelf or Shelf(100, 1 << 20, self.clock.now)
+        self.shelf = shelf or Shelf(100, 1 << 20, self.clock.now, self.clock.epoch)
         self.cache = Cache(self.shelf, Keyring(upstream), self.clock, spawn, 1 << 20)
 
     async def ask(self, origin: Script, message: Message | None = None, **headers: str) -> Reply:
@@ -80,6 +80,12 @@ class Bench:
     @property
     def entries(self) -> object:
         return self.shelf.snapshot()["entries"]
+
+
+def bare(told: Reply) -> CacheNote:
+    """Return how the cache took part, without the key's name."""
+    assert told.cache is not None
+    return told.cache._replace(key="")
 
 
 # --- hits
@@ -92,8 +98,8 @@ async def test_a_stored_answer_is_told_again_without_asking() -> None:
     await bench.clock.advance(7.5)
     second = await bench.ask(origin)
     assert len(origin.calls) == 1
-    assert first.cache == CacheNote(forwarded="miss", stored=True, ttl=300.0)
-    assert second.cache == CacheNote(hit=True, ttl=292.5, age=7.5)
+    assert bare(first) == CacheNote(forwarded="miss", stored=True, ttl=300.0)
+    assert bare(second) == CacheNote(hit=True, ttl=292.5, age=7.5)
     assert (second.status, data(second), second.attempts) == (200, data(first), 0)
 
 
@@ -280,7 +286,7 @@ async def test_a_server_names_the_lifetime_of_its_lists(hint: str, seconds: floa
     origin = Script(reply(body=body))
     asked = call(replace(KEPT, keep=Keep(300.0, obeys_hint=True)), rpc())
     told = await within(bench.cache(asked, origin))
-    assert told.cache == CacheNote(forwarded="miss", stored=seconds > 0, ttl=seconds or None)
+    assert bare(told) == CacheNote(forwarded="miss", stored=seconds > 0, ttl=seconds or None)
     await bench.clock.advance(5)
     await within(bench.cache(asked, origin))
     assert len(origin.calls) == 2
@@ -334,7 +340,7 @@ async def test_a_caller_that_wants_a_fresh_answer_gets_one_and_renews_it(
     bench, origin = Bench(), Script(answer(text="old"), answer(text="new"))
     await bench.ask(origin)
     fresh = await bench.ask(origin, **header)
-    assert fresh.cache == CacheNote(forwarded="request", stored=True, ttl=300.0)
+    assert bare(fresh) == CacheNote(forwarded="request", stored=True, ttl=300.0)
     assert origin.calls[1].key is None, "it joins no flight of others"
     assert data(await bench.ask(origin)) == data(answer(text="new"))
 
@@ -344,7 +350,7 @@ async def test_a_caller_that_wants_nothing_kept_leaves_nothing() -> None:
     bench, origin = Bench(), Script(answer(text="old"), answer(text="secret"))
     await bench.ask(origin)
     told = await bench.ask(origin, Cache_Control="no-store")
-    assert told.cache == CacheNote(forwarded="request")
+    assert bare(told) == CacheNote(forwarded="request")
     assert data(await bench.ask(origin)) == data(answer(text="old"))
 
 
@@ -362,7 +368,7 @@ async def test_a_follower_does_not_store_what_its_leader_stores() -> None:
     bench = Bench()
     shared = answer()._replace(cache=CacheNote(collapsed=True))
     told = await bench.ask(Script(shared))
-    assert told.cache == CacheNote(forwarded="miss", collapsed=True)
+    assert bare(told) == CacheNote(forwarded="miss", collapsed=True)
     assert bench.entries == 0
 
 
@@ -411,7 +417,7 @@ async def test_in_a_quarantine_answers_pass_and_are_not_kept() -> None:
     await bench.shelf.invalidate(quarantine=30.0)
     assert (await bench.ask(origin)).cache == MISS
     await bench.clock.advance(30)
-    assert (await bench.ask(origin)).cache == CacheNote(forwarded="miss", stored=True, ttl=300.0)
+    assert bare(await bench.ask(origin)) == CacheNote(forwarded="miss", stored=True, ttl=300.0)
 
 
 @pytest.mark.parametrize(
@@ -489,7 +495,7 @@ async def test_an_old_answer_is_told_while_one_refresh_runs() -> None:
     for _ in range(5):
         told = await within(bench.cache(call(STALE, tool()), slow))
         assert b"old" in data(told)
-        assert told.cache == CacheNote(hit=True, stale="stale-while-revalidate", ttl=-10, age=110)
+        assert bare(told) == CacheNote(hit=True, stale="stale-while-revalidate", ttl=-10, age=110)
     await settle()
     assert slow.calls == 1
     slow.answers(answer(text="new"))
@@ -558,7 +564,7 @@ async def test_when_the_time_for_that_is_over_the_server_is_waited_for() -> None
     await bench.clock.advance(131)
     told = await within(bench.cache(call(STALE, tool()), Script(answer(text="new"))))
     assert b"new" in data(told)
-    assert told.cache == CacheNote(forwarded="stale", stored=True, ttl=100.0)
+    assert bare(told) == CacheNote(forwarded="stale", stored=True, ttl=100.0)
 
 
 FAILING = [
@@ -577,7 +583,7 @@ async def test_an_old_answer_is_told_while_the_server_fails(outcome: Reply | Pro
     await bench.clock.advance(600)
     told = await within(bench.cache(call(STALE, tool()), Script(outcome)))
     assert b"old" in data(told)
-    assert told.cache == CacheNote(hit=True, stale="stale-if-error", ttl=-500, age=600)
+    assert bare(told) == CacheNote(hit=True, stale="stale-if-error", ttl=-500, age=600)
     await bench.clock.advance(101)
     if isinstance(outcome, ProxyError):
         with pytest.raises(type(outcome)):

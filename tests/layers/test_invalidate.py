@@ -13,8 +13,9 @@ from mcp_proxy.core.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
-from mcp_proxy.core.intent import LEGACY_POST, RESPONSE
+from mcp_proxy.core.intent import LEGACY_POST, RESPONSE, SESSION_END
 from mcp_proxy.core.keys import Keyring
+from mcp_proxy.core.scopes import of_caller
 from mcp_proxy.core.shelf import Edition
 from mcp_proxy.core.verdict import Verdict
 from mcp_proxy.layers.cache import Cache
@@ -51,7 +52,7 @@ class Shelf(MemoryShelf):
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        super().__init__(100, 1 << 20, self.clock.now)
+        super().__init__(100, 1 << 20, self.clock.now, self.clock.epoch)
         self.begun: list[float] = []  # the quarantines
         self.done: list[float] = []
         self.let = asyncio.Event()
@@ -462,3 +463,35 @@ async def test_an_answer_to_the_server_quarantines_nothing() -> None:
     assert bench.shelf.done == [0.0]
     await bench.ask(reply(202, b""), call(WRITE))
     assert bench.shelf.done == [0.0, QUARANTINE]
+
+
+# --- one caller's answers
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "dropped"),
+    [
+        (call(READ, tool()), reply(401), True),
+        (call(READ, tool()), reply(403), True),
+        (call(WRITE, tool()), reply(401), True),
+        (call(SESSION_END), reply(204), True),
+        (call(READ, tool(), headers={"Mcp-Session-Id": "s"}), reply(404), True),
+        (call(READ, tool()), reply(404), False),
+        (call(READ, tool()), reply(), False),
+    ],
+)
+async def test_what_a_caller_was_told_ends_with_its_leave(
+    asked: Call, answered: Reply, dropped: bool
+) -> None:
+    """DESIGN section 4: a 401 or 403 drops that identity's entries; F20: so does a session's end."""
+    bench = Bench()
+    mine, others = of_caller(asked.headers), "caller:other"
+    before = [await bench.shelf.edition((scope,)) for scope in (mine, others)]
+    await bench.ask(answered, asked)
+    if asked.intent.writes:
+        return  # all were dropped
+    after = [await bench.shelf.edition((scope,)) for scope in (mine, others)]
+    assert [old.token != new.token for old, new in zip(before, after, strict=True)] == [
+        dropped,
+        False,
+    ]

@@ -18,7 +18,7 @@ class Bench:
     def __init__(self, max_entries: int = 3, max_bytes: int = 1 << 20) -> None:
         self.clock = FakeClock()
         self.memory = BoundedMemory(max_entries, max_bytes, self.clock.now)
-        self.shelf = MemoryShelf(max_entries, max_bytes, self.clock.now)
+        self.shelf = MemoryShelf(max_entries, max_bytes, self.clock.now, self.clock.epoch)
 
 
 # --- bounds
@@ -101,7 +101,9 @@ def test_the_bounds_hold_and_the_bytes_are_counted_right(acts: list[tuple[str, s
                 await getattr(bench.shelf, act)(key)
             kept = bench.shelf._memory._kept
             assert len(kept) <= 4
-            assert bench.shelf._memory.bytes == sum(301 + len(v) for _, v in kept.values()) <= 3000
+            assert (
+                bench.shelf._memory.bytes == sum(301 + len(v) for _, v, _ in kept.values()) <= 3000
+            )
 
     asyncio.run(check())
 

@@ -15,7 +15,7 @@ import redis
 from redis.asyncio import BlockingConnectionPool
 
 from mcp_proxy.core.shelf import Edition
-from mcp_proxy.stores.redis import TIMEOUT, RedisShelf
+from mcp_proxy.stores.redis import TIMEOUT, RedisShelf, moment
 from tests.fakes import FakeClock, Told, settle, spawn, within
 
 pytestmark = [
@@ -502,6 +502,29 @@ async def test_a_debt_that_is_made_while_another_is_paid_is_paid_as_well(bench: 
     after = await known(shelf)
     assert first is not None
     assert (after.token != first.token, after.storable) == (True, False)
+
+
+async def test_what_was_stored_before_a_moment_is_void_for_all(bench: Bench) -> None:
+    """`POST /api/cache/clear` with `older_than`: one value, whatever the number of answers."""
+    one, two = bench.shelf(), bench.shelf()
+    assert (await known(one)).since == 0.0
+    await one.expire(1234.5)
+    assert (await known(two)).since == 1234.5
+
+
+async def test_while_redis_is_in_trouble_that_clears_all(rough: Bench) -> None:
+    shelf = rough.shelf()
+    before = await known(shelf)
+    rough.server.send(signal.SIGSTOP)
+    await within(shelf.expire(1.0))
+    rough.server.send(signal.SIGCONT)
+    await rough.clock.advance(2)
+    assert (await known(shelf)).token != before.token
+
+
+@pytest.mark.parametrize(("said", "when"), [(None, 0.0), (b"", 0.0), (b"x", 0.0), (b"1.5", 1.5)])
+def test_a_moment_that_cannot_be_read_is_long_ago(said: bytes | None, when: float) -> None:
+    assert moment(said) == when
 
 
 async def test_closing_never_fails(rough: Bench) -> None:
