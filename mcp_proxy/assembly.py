@@ -219,6 +219,7 @@ class Sidecar:
             self.upstream_name,
             ignored=settings.cache.ignore_headers,
             share_sessions=settings.cache.share_sessions,
+            share_public=settings.cache.share_public,
             host_matters=True,  # it goes upstream as X-Forwarded-Host, and a server may build links of it
         )
         limit = settings.server.buffer_limit

@@ -31,6 +31,7 @@ from pydantic_settings import (
 from mcp_proxy.core.addresses import address
 from mcp_proxy.core.origins import hostname
 from mcp_proxy.core.peers import network
+from mcp_proxy.core.scopes import of_pattern
 
 PREFIX = "MCP_"
 # Of a URL that cannot be used, what is scheme, host, port and path beyond doubt.
@@ -100,6 +101,15 @@ def _public_url(value: str) -> str:
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+
+
+def _scopes(value: tuple[str, ...]) -> tuple[str, ...]:
+    for pattern in value:
+        of_pattern(pattern)
+    return value
+
+
+Scopes = Annotated[tuple[str, ...], AfterValidator(_scopes)]
 Networks = Annotated[Names, AfterValidator(_networks)]
 HostHeader = Annotated[str, AfterValidator(_host_header)]
 PublicUrl_ = Annotated[str, AfterValidator(_public_url)]
@@ -253,6 +263,11 @@ class Cache(Section):
     share_sessions: bool = _is(
         False, "MCP_CACHE_SHARE_SESSIONS", "share answers between the sessions of one caller"
     )
+    share_public: bool = _is(
+        False,
+        "MCP_CACHE_SHARE_PUBLIC",
+        "share answers between callers where the server says cacheScope: public",
+    )
     ignore_headers: Names = _is(
         (), "MCP_CACHE_IGNORE_HEADERS", "headers that change no answer, beside the known ones"
     )
@@ -331,6 +346,7 @@ class Tool(Section):
     cache: bool = True
     ttl: SecondsOrNone | None = None
     attempt_timeout: Seconds | None = None
+    invalidates: Scopes | None = None
 
 
 class Failures(Section):

@@ -260,6 +260,13 @@ def test_debug_is_a_log_level() -> None:
         ("MCP_UPSTREAM_URL", "http://[::1"),
         ("MCP_UPSTREAM_URL", "http://localhost/?a=1"),
         ("MCP_UPSTREAM_URL", "http://localhost/#a"),
+        ("MCP_TRUSTED_PROXIES", "everybody"),
+        ("MCP_TRUSTED_PROXIES", "10.0.0.0/33"),
+        ("MCP_UPSTREAM_HOST_HEADER", "http://x"),
+        ("MCP_UPSTREAM_HOST_HEADER", "a b"),
+        ("MCP_PUBLIC_URL", "mcp.example.com"),
+        ("MCP_SSE_KEEPALIVE", "-1"),
+        ("MCP_CACHE_STALE_IF_ERROR", "nan"),
     ],
 )
 def test_a_wrong_value_is_refused_with_key_source_and_what_was_expected(
@@ -497,3 +504,12 @@ def test_settings_show_no_secret() -> None:
     )
     for shown in (repr(settings), str(settings), settings.model_dump_json()):
         assert CANARY not in shown
+
+
+def test_what_a_rule_invalidates_must_have_a_generation_of_its_own(tmp_path: Path) -> None:
+    good = in_file(tmp_path, '[tools.save]\ninvalidates = ["jira/*", "look"]\n')
+    assert load(good).tools["save"].invalidates == ("jira/*", "look")
+    bad = in_file(tmp_path, '[tools.save]\ninvalidates = ["jira/lo*"]\n')
+    (fault,) = faults(bad)
+    assert "invalidates" in fault
+    assert "service/tool" in fault

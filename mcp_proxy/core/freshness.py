@@ -95,6 +95,12 @@ def age_of(headers: Headers) -> float:
     return float(said) if said.isascii() and said.isdigit() and len(said) < 10 else 0.0
 
 
+def is_public(answer: Json) -> bool:
+    """Tell whether the server says that everybody may have this answer (MCP 2026-07-28, caching)."""
+    result = answer.get("result")
+    return isinstance(result, dict) and result.get("cacheScope") == "public"
+
+
 def is_complete(call: Call, answer: Json) -> bool:
     """Tell whether an answer ends its call; one that asks back is meant for its caller alone."""
     if call.message.dialect is Dialect.REST:

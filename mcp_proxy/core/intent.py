@@ -41,6 +41,8 @@ class Intent:
     collapsible: bool = False  # may share the answer of an identical call in flight
     writes: bool = True  # may change something at the server
     attempt_timeout: float | None = None  # seconds of silence, of a rule
+    # patterns of what it may change; all that is stored, where nobody has said less
+    invalidates: tuple[str, ...] = ("*",)
     ends_elsewhere: bool = False  # a call that is open beside it shows what came of it
 
 
@@ -183,6 +185,7 @@ class Decisions:
             collapsible=keep is not None and not message.has_progress_token,
             writes=not reads,
             attempt_timeout=rule.attempt_timeout,
+            invalidates=("*",) if rule.invalidates is None else rule.invalidates,
         )
 
     def _kept(self, seconds: float, *, by_rule: bool) -> Keep:

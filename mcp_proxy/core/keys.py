@@ -82,7 +82,9 @@ class Keyring:
         ignored: Iterable[str] = (),
         share_sessions: bool = False,
         host_matters: bool = False,
+        share_public: bool = False,
     ) -> None:
+        self._share_public = share_public
         self._upstream = upstream
         neutral = NEUTRAL | {name.lower() for name in ignored}
         if share_sessions:
@@ -90,10 +92,20 @@ class Keyring:
         self._neutral = neutral - ({"host"} if host_matters else set())
 
     def of(self, call: Call) -> str | None:
-        """Return the key of a call's answer, without its generation; None if it has no key.
+        """Return the key of a call's answer, without its generation; None if it has no key."""
+        return self._spelled(call, ascii(identity(call.headers, self._neutral)))
 
-        All parts are spelled as one JSON list, so no two lists of parts spell the same bytes.
-        """
+    def shared(self, call: Call) -> str | None:
+        """Return the key under which everybody finds an answer that is public, if any may be."""
+        keep = call.intent.keep
+        if not self._share_public or keep is None or not keep.obeys_hint:
+            return None
+        # 0 is nobody's identity: those are texts
+        version = call.headers.get("MCP-Protocol-Version", "")
+        return self._spelled(call, [0, version])
+
+    def _spelled(self, call: Call, who: Any) -> str | None:
+        """Hash all parts as one JSON list, so that no two lists of parts spell the same bytes."""
         message = call.message
         parts = (
             self._upstream,
@@ -102,7 +114,7 @@ class Keyring:
             message.dialect.value,
             message.method,
             said(message),
-            ascii(identity(call.headers, self._neutral)),
+            who,
         )
         try:
             spelled = orjson.dumps(parts, default=_decimal, option=orjson.OPT_SORT_KEYS)

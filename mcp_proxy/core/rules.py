@@ -15,6 +15,7 @@ class Rule:
     cache: bool = True
     ttl: float | None = None  # seconds
     attempt_timeout: float | None = None  # seconds of silence
+    invalidates: tuple[str, ...] | None = None  # patterns of what its calls may change
 
 
 _NO_RULE = Rule("")

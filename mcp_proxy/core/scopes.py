@@ -51,10 +51,10 @@ def of_pattern(pattern: str) -> str:
     return narrowed(service, tool)
 
 
-def scopes(call: Call, digest: str) -> tuple[str, ...]:
-    """Return all scopes that the answer to a call belongs to."""
+def scopes(call: Call, digest: str, *, anybody: bool = False) -> tuple[str, ...]:
+    """Return all scopes that the answer to a call belongs to; no caller's, if it is for anybody."""
     message = call.message
-    own = (of_caller(call.headers), of_key(digest))
+    own = (of_key(digest),) if anybody else (of_caller(call.headers), of_key(digest))
     if not message.tool:
         return own
     return (

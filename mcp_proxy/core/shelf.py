@@ -1,11 +1,9 @@
 """The port through which layers reach stored answers; `stores/` holds the shelves."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
-@dataclass(frozen=True, slots=True)
-class Edition:
+class Edition(NamedTuple):
     """Which answers are valid now: a token that is part of their keys and is never used again."""
 
     token: str

@@ -10,7 +10,6 @@ from mcp_proxy.core.call import CacheNote, Call, Reply, Stream
 from mcp_proxy.core.clock import Clock, Spawn
 from mcp_proxy.core.errors import ProxyError
 from mcp_proxy.core.frame import Frame, pack, unpack
-from mcp_proxy.core.freshness import Terms
 from mcp_proxy.core.keys import Keyring
 from mcp_proxy.core.memo import Memo
 from mcp_proxy.core.reading import read_answer
@@ -25,24 +24,39 @@ _SMALL = 8192
 _EARLY = 0.05
 
 
+class Name(NamedTuple):
+    """What one answer is called in the store, but for the generation."""
+
+    digest: str
+    scopes: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Which answer a call asks for."""
 
-    digest: str | None  # the key without its generation; None if it has none
+    own: Name | None  # None if the call has no key
+    shared: Name | None  # of an answer that is for everybody (MCP_CACHE_SHARE_PUBLIC)
     label: str  # for people
-    scopes: tuple[str, ...]
     may_be_old: bool  # the caller takes an answer that we know
 
+
+class Place(NamedTuple):
+    """Where an answer is kept now."""
+
+    key: str
+    name: Name
+    edition: Edition
+
     @property
-    def name(self) -> str:
+    def shown(self) -> str:
         """Return what the key is called for people."""
-        return (self.digest or "")[:KEY_LENGTH]
+        return self.name.digest[:KEY_LENGTH]
 
     @property
     def share(self) -> float:
         """Return a number between 0 and 1 that is the key's own."""
-        return int((self.digest or "0")[:4], 16) / 0xFFFF
+        return int(self.name.digest[:4], 16) / 0xFFFF
 
 
 class _Asking(NamedTuple):
@@ -50,9 +64,8 @@ class _Asking(NamedTuple):
 
     call: Call
     forward: Forward
-    key: str
-    name: str  # of the key, for people
-    edition: Edition
+    own: Place
+    shared: Place | None
 
 
 class Cache:
@@ -84,46 +97,68 @@ class Cache:
         if call.intent.keep is None:
             return await forward(call)
         wanted = self._wanted(call)
-        edition = await self._shelf.edition(wanted.scopes) if wanted.digest else None
-        if edition is None:
+        own = await self._place(wanted.own, wanted.label)
+        if own is None:
             return await forward(call)
-        key = f"{wanted.label}\n{edition.token}{wanted.digest}"
-        ask = _Asking(call._replace(key=key), forward, key, wanted.name, edition)
+        shared = await self._place(wanted.shared, wanted.label)
+        ask = _Asking(call._replace(key=own.key), forward, own, shared)
         if not wanted.may_be_old:
             return await self._kept(ask, await forward(call), why="request")
-        frame = await self._recall(key)
-        if frame is None or frame.stored < edition.since:
+        place, frame = own, await self._recall(own)
+        if frame is None and shared is not None:
+            place, frame = shared, await self._recall(shared)
+        if frame is None:
             return await self._kept(ask, await forward(ask.call), why="miss")
+        return await self._known(ask, place, frame)
+
+    async def _known(self, ask: _Asking, place: Place, frame: Frame) -> Reply:
+        """Tell what is known, while that may be; refresh it in its last moments and after."""
+        call, terms = ask.call, frame.terms
         age = frame.age(self._clock.epoch())
-        over = age - frame.terms.fresh
-        may_refresh = frame.terms.revalidate > 0 and call.intent.collapsible
+        over = age - terms.fresh
+        may_refresh = terms.revalidate > 0 and call.intent.collapsible
         if over < 0:
             # Answers that were stored together must not all be asked for again together.
-            if may_refresh and -over < frame.terms.fresh * _EARLY * wanted.share:
+            if may_refresh and -over < terms.fresh * _EARLY * place.share:
                 self._refresh(ask)
-            return _told(call, frame, age, wanted.name)
-        if may_refresh and over < frame.terms.revalidate:
+            return _told(call, frame, age, place)
+        if may_refresh and over < terms.revalidate:
             self._refresh(ask)
-            return _told(call, frame, age, wanted.name, stale="stale-while-revalidate")
-        return await self._asked_anew(ask, frame, age)
+            return _told(call, frame, age, place, stale="stale-while-revalidate")
+        return await self._asked_anew(ask, place, frame)
 
-    async def _asked_anew(self, ask: _Asking, frame: Frame, age: float) -> Reply:
+    async def _asked_anew(self, ask: _Asking, place: Place, frame: Frame) -> Reply:
         """Ask again for what is over; tell it once more if the server is failing."""
         try:
             outcome: Reply | ProxyError = await ask.forward(ask.call)
         except ProxyError as error:
             outcome = error
-        if age < frame.terms.fresh + frame.terms.on_error and freshness.is_failing(outcome):
+        age = frame.age(self._clock.epoch())
+        usable = age < frame.terms.fresh + frame.terms.on_error
+        if usable and freshness.is_failing(outcome) and await self._still_holds(place):
             if isinstance(outcome, Reply):
                 await close(outcome)
-            return _told(ask.call, frame, age, ask.name, stale="stale-if-error")
+            return _told(ask.call, frame, age, place, stale="stale-if-error")
         if isinstance(outcome, ProxyError):
             raise outcome
         return await self._kept(ask, outcome, why="stale")
 
+    async def _still_holds(self, place: Place) -> bool:
+        """Tell whether nothing has been made invalid while the server was asked."""
+        now = await self._shelf.edition(place.name.scopes)
+        return now is not None and now._replace(storable=True) == place.edition._replace(
+            storable=True
+        )
+
+    async def _place(self, name: Name | None, called: str) -> Place | None:
+        edition = await self._shelf.edition(name.scopes) if name is not None else None
+        if name is None or edition is None:
+            return None
+        return Place(f"{called}\n{edition.token}{name.digest}", name, edition)
+
     def _refresh(self, ask: _Asking) -> None:
-        if ask.key not in self._refreshing:
-            self._refreshing.add(ask.key)
+        if ask.own.key not in self._refreshing:
+            self._refreshing.add(ask.own.key)
             self._spawn(self._refreshed(ask), "refresh")
 
     async def _refreshed(self, ask: _Asking) -> None:
@@ -132,60 +167,57 @@ class Cache:
             with suppress(ProxyError):
                 await close(await self._kept(ask, await ask.forward(ask.call), why="stale"))
         finally:
-            self._refreshing.discard(ask.key)
+            self._refreshing.discard(ask.own.key)
 
     def _wanted(self, call: Call) -> Wanted:
         known = self._met.get(call.same)
         if known is None:
-            digest = self._keyring.of(call)
+            own, shared = self._keyring.of(call), self._keyring.shared(call)
             known = Wanted(
-                digest,
+                Name(own, scopes(call, own)) if own else None,
+                Name(shared, scopes(call, shared, anybody=True)) if shared else None,
                 label(call.message),
-                scopes(call, digest) if digest else (),
                 freshness.may_look(call),
             )
             if call.same is not None:
                 self._met.keep(call.same, known)
         return known
 
-    async def _recall(self, key: str) -> Frame | None:
-        data = await self._shelf.get(key)
+    async def _recall(self, place: Place) -> Frame | None:
+        data = await self._shelf.get(place.key)
         if data is None:
             return None
         frame = self._unpacked(data) if len(data) <= _SMALL else unpack(data)
         if frame is None:
-            await self._shelf.delete(key)
+            await self._shelf.delete(place.key)
             return None
-        return frame
+        return frame if frame.stored >= place.edition.since else None
 
     async def _kept(self, ask: _Asking, reply: Reply, why: str) -> Reply:
         collapsed = reply.cache is not None and reply.cache.collapsed
-        frame = None
-        if ask.edition.storable and not collapsed and freshness.may_store(ask.call, reply):
-            frame = self._framed(ask.call, reply)
-        if frame is not None:
-            await self._shelf.put(ask.key, pack(frame), frame.kept)
-        note = CacheNote(
-            forwarded=why,
-            stored=frame is not None,
-            collapsed=collapsed,
-            ttl=frame.terms.fresh if frame else None,
-            key=ask.name if frame else "",
-        )
+        note = CacheNote(forwarded=why, collapsed=collapsed)
+        if ask.own.edition.storable and not collapsed and freshness.may_store(ask.call, reply):
+            note = await self._stored(ask, reply, note)
         return reply._replace(cache=note)
 
-    def _framed(self, call: Call, reply: Reply) -> Frame | None:
+    async def _stored(self, ask: _Asking, reply: Reply, note: CacheNote) -> CacheNote:
         data = answers.answer_in(reply, self._limit)
         answer = read_answer(data) if data is not None else None
-        terms = freshness.terms(call, answer) if answer is not None else Terms()
-        if data is None or not any(terms):
-            return None
+        if data is None or answer is None:
+            return note
+        terms = freshness.terms(ask.call, answer)
         stored = self._clock.epoch() - freshness.age_of(reply.headers)
-        return answers.framed(call, reply, data, stored=stored, terms=terms)
+        frame = answers.framed(ask.call, reply, data, stored=stored, terms=terms)
+        if frame is None or not any(terms):
+            return note
+        place = ask.shared if ask.shared and freshness.is_public(answer) else ask.own
+        await self._shelf.put(place.key, pack(frame), frame.kept)
+        return note._replace(stored=True, ttl=terms.fresh, key=place.shown)
 
 
-def _told(call: Call, frame: Frame, age: float, key: str, *, stale: str = "") -> Reply:
-    note = CacheNote(hit=True, stale=stale, ttl=frame.terms.fresh - age, age=age, key=key)
+def _told(call: Call, frame: Frame, age: float, place: Place, *, stale: str = "") -> Reply:
+    left = frame.terms.fresh - age
+    note = CacheNote(hit=True, stale=stale, ttl=left, age=age, key=place.shown)
     return answers.told(frame, call, note)
 
 

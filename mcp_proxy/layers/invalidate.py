@@ -8,7 +8,7 @@ from mcp_proxy.core.call import Call, Delivery, Pieces, Reply, Stream
 from mcp_proxy.core.clock import Spawn
 from mcp_proxy.core.errors import ProxyError
 from mcp_proxy.core.intent import SESSION_END
-from mcp_proxy.core.scopes import of_caller
+from mcp_proxy.core.scopes import of_caller, of_pattern
 from mcp_proxy.core.shelf import Shelf
 from mcp_proxy.core.verdict import Verdict
 from mcp_proxy.layers.chain import Forward
@@ -16,6 +16,7 @@ from mcp_proxy.layers.chain import Forward
 
 @dataclass(slots=True)
 class _Watch:
+    call: Call
     stream: Stream
     unknown: bool  # the fate of the call, should the stream end without a verdict
     dropped: bool = False
@@ -43,7 +44,7 @@ class Invalidate:
             reply = await forward(call)
         except (Exception, CancelledError) as error:
             if not (isinstance(error, ProxyError) and error.delivered is Delivery.NO):
-                await self._drop(unknown=True)
+                await self._drop(call, unknown=True)
             raise
         # 202: the work is still to come (RFC 9110 section 15.3.3), as after a legacy POST
         to_come = reply.status == 202 and not call.intent.ends_elsewhere
@@ -51,11 +52,11 @@ class Invalidate:
         await self._part(call, reply)
         body = reply.body
         if isinstance(body, Stream) and body.verdict is None:
-            watch = _Watch(body, unknown)
+            watch = _Watch(call, body, unknown)
             body.wrap(lambda pieces: self._watched(watch, pieces))
             body.on_end(lambda: self._ended(watch))
         else:
-            await self._drop(unknown=unknown)
+            await self._drop(call, unknown=unknown)
         return reply
 
     async def _part(self, call: Call, reply: Reply) -> None:
@@ -81,11 +82,13 @@ class Invalidate:
     async def _drop_once(self, watch: _Watch, *, unknown: bool) -> None:
         if not watch.dropped:
             watch.dropped = True
-            await self._drop(unknown=unknown)
+            await self._drop(watch.call, unknown=unknown)
 
     def _ended(self, watch: _Watch) -> None:
         if not watch.dropped:
-            self._spawn(self._drop(unknown=True), "invalidate")
+            self._spawn(self._drop(watch.call, unknown=True), "invalidate")
 
-    async def _drop(self, *, unknown: bool) -> None:
-        await self._shelf.invalidate(quarantine=self._quarantine if unknown else 0.0)
+    async def _drop(self, call: Call, *, unknown: bool) -> None:
+        quarantine = self._quarantine if unknown else 0.0
+        for pattern in call.intent.invalidates:
+            await self._shelf.invalidate(of_pattern(pattern), quarantine)

@@ -215,3 +215,18 @@ def test_an_older_answer_is_better_than_a_server_in_trouble(
 )
 def test_an_answer_may_have_been_kept_before(said: str, age: float) -> None:
     assert freshness.age_of(CIMultiDict({"Age": said})) == age
+
+
+@pytest.mark.parametrize(
+    ("answer", "public"),
+    [
+        ({"result": {"cacheScope": "public"}}, True),
+        ({"result": {"cacheScope": "private"}}, False),
+        ({"result": {"cacheScope": True}}, False),
+        ({"result": {}}, False),
+        ({"result": "public"}, False),
+        ({"cacheScope": "public"}, False),
+    ],
+)
+def test_an_answer_is_public_if_it_says_so(answer: dict[str, Any], public: bool) -> None:
+    assert freshness.is_public(answer) is public

@@ -20,6 +20,7 @@ from mcp_proxy.core.freshness import Terms
 from mcp_proxy.core.intent import Keep
 from mcp_proxy.core.keys import Keyring
 from mcp_proxy.core.message import Message
+from mcp_proxy.core.scopes import of_caller
 from mcp_proxy.core.shelf import Edition
 from mcp_proxy.core.verdict import Verdict
 from mcp_proxy.layers.cache import Cache
@@ -632,3 +633,71 @@ async def test_an_error_that_says_nothing_of_the_server_is_no_reason() -> None:
     await bench.clock.advance(600)
     with pytest.raises(OverloadedError):
         await within(bench.cache(call(STALE, tool()), Script(OverloadedError("full"))))
+
+
+async def test_an_old_answer_is_not_told_if_it_was_made_invalid_meanwhile() -> None:
+    """DESIGN section 4, Stale: never after an invalidation, also one that came while we waited."""
+    bench, slow = Bench(), Slow()
+    await stored(bench)
+    await bench.clock.advance(600)
+    asking = spawn(bench.cache(call(STALE, tool()), slow), "asking")
+    await settle()
+    await bench.shelf.invalidate()
+    slow.answers(UpstreamBrokenError("broken"))
+    with pytest.raises(UpstreamBrokenError):
+        await within(asking)
+
+
+# --- public
+
+LISTED = replace(KEPT, keep=Keep(300.0, obeys_hint=True))
+
+
+def scoped(scope: str) -> Reply:
+    body = b'{"jsonrpc":"2.0","id":1,"result":{"tools":[],"cacheScope":"%s"}}'
+    return reply(body=body % scope.encode())
+
+
+@pytest.mark.parametrize(
+    ("share", "scope", "asked"), [(True, "public", 1), (True, "private", 2), (False, "public", 2)]
+)
+async def test_an_answer_is_everybodys_if_server_and_operator_say_so(
+    share: bool, scope: str, asked: int
+) -> None:
+    """DESIGN section 4, Key: only `cacheScope: public` plus MCP_CACHE_SHARE_PUBLIC."""
+    bench = Bench()
+    bench.cache = Cache(
+        bench.shelf, Keyring("old", share_public=share), bench.clock, spawn, 1 << 20
+    )
+    origin = Script(scoped(scope), scoped(scope))
+    for who in "ab":
+        headers = {"Authorization": who}
+        told = await within(bench.cache(call(LISTED, rpc("tools/list"), headers=headers), origin))
+    assert len(origin.calls) == asked
+    assert told.cache is not None
+    assert told.cache.hit == (asked == 1)
+    newer = {"MCP-Protocol-Version": "2026-07-28"}
+    await within(bench.cache(call(LISTED, rpc("tools/list"), headers=newer), origin))
+    assert len(origin.calls) == asked + 1, "each era has its own shape"
+
+
+async def test_a_public_answer_survives_what_one_caller_loses() -> None:
+    bench = Bench()
+    bench.cache = Cache(bench.shelf, Keyring("old", share_public=True), bench.clock, spawn, 1 << 20)
+    origin = Script(scoped("public"))
+    asked = call(LISTED, rpc("tools/list"))
+    await within(bench.cache(asked, origin))
+    await bench.shelf.invalidate(of_caller(asked.headers))
+    told = await within(bench.cache(asked, origin))
+    assert told.cache is not None
+    assert told.cache.hit
+
+
+async def test_a_tools_answer_is_never_everybodys() -> None:
+    """`cacheScope` is of lists and resources."""
+    bench = Bench()
+    bench.cache = Cache(bench.shelf, Keyring("old", share_public=True), bench.clock, spawn, 1 << 20)
+    origin = Script(scoped("public"), scoped("public"))
+    for who in "ab":
+        await within(bench.cache(call(KEPT, tool(), headers={"Authorization": who}), origin))
+    assert len(origin.calls) == 2

@@ -453,7 +453,7 @@ async def test_an_edition_names_what_may_be_stored() -> None:
     assert isinstance(after, Edition)
     assert (before.storable, after.storable) == (True, False)
     assert before.token != after.token
-    assert replace(before, storable=False) != after
+    assert before._replace(storable=False) != after
 
 
 async def test_an_answer_to_the_server_quarantines_nothing() -> None:
@@ -495,3 +495,20 @@ async def test_what_a_caller_was_told_ends_with_its_leave(
         dropped,
         False,
     ]
+
+
+async def test_a_rule_may_narrow_what_a_write_drops() -> None:
+    """DESIGN section 4: `invalidates = ["jira/*"]`."""
+    bench = Bench()
+    named = ("service:jira", "service:salesforce", "tool:look")
+    before = [await bench.shelf.edition((scope,)) for scope in named]
+    await bench.ask(reply(), call(replace(WRITE, invalidates=("jira/*", "look")), tool()))
+    after = [await bench.shelf.edition((scope,)) for scope in named]
+    changed = [old.token != new.token for old, new in zip(before, after, strict=True)]
+    assert changed == [True, False, True]
+
+
+async def test_a_rule_may_say_that_a_write_changes_nothing_that_is_stored() -> None:
+    bench = Bench()
+    await bench.ask(reply(), call(replace(WRITE, invalidates=()), tool()))
+    assert bench.shelf.done == []
