@@ -116,7 +116,7 @@ async def put(port: int, length: int, chunked: bool) -> int:
     end = await dial(port)
     await end.send(asking("PUT", "/take", framing(length, chunked)))
     await end.give(length, chunked, Count().add)
-    taken = json.loads(await end.text(await heard(end)))["taken"]
+    taken: int = json.loads(await end.text(await heard(end)))["taken"]
     end.close()
     return taken
 

@@ -132,6 +132,7 @@ class MemoryShelf:
         self._edition = Edition(next(self._tokens))
         self._scopes: dict[str, str] = {}
         self._quiet_until = 0.0
+        self._invalidations = 0
 
     async def edition(self, scopes: tuple[str, ...]) -> Edition:
         """Return the edition of these scopes."""
@@ -158,6 +159,7 @@ class MemoryShelf:
 
     async def invalidate(self, scope: str = "", quarantine: float = 0.0) -> int:
         """Make the answers of a scope invalid; return how many were dropped."""
+        self._invalidations += 1
         if quarantine:
             self._quiet_until = max(self._quiet_until, self._now() + quarantine)
         if scope and len(self._scopes) < _SCOPES_LIMIT:
@@ -191,6 +193,7 @@ class MemoryShelf:
             "max_entries": self._max_entries,
             "max_bytes": self._max_bytes,
             "evicted": self._memory.evicted,
+            "invalidations": self._invalidations,
         }
 
     async def aclose(self) -> None:

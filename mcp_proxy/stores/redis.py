@@ -79,6 +79,7 @@ class RedisShelf:
         self._paying = Lock()
         self._owed_quarantine = 0.0
         self._failures = 0
+        self._invalidations = 0
 
     async def _ask(self, work: Awaitable[T], otherwise: T) -> T:
         """Return what Redis says, or `otherwise` when it is in trouble."""
@@ -105,9 +106,14 @@ class RedisShelf:
                 reason=reason,
             )
 
+    @property
+    def resting(self) -> bool:
+        """Tell whether Redis is in trouble and is not asked for the moment."""
+        return self._now() < self._asked_again
+
     async def edition(self, scopes: tuple[str, ...]) -> Edition | None:
         """Return the edition of these scopes as all sidecars see it; None while in trouble."""
-        if self._now() < self._asked_again:
+        if self.resting:
             return None
         if self._paid < self._debts and not await self._pay():
             return None
@@ -129,7 +135,7 @@ class RedisShelf:
             debts, quarantine = self._debts, self._owed_quarantine
             if self._paid == debts:
                 return True
-            if self._now() < self._asked_again:
+            if self.resting:
                 return False
             if not await self._ask(self._renew("", quarantine), otherwise=False):
                 return False
@@ -150,27 +156,37 @@ class RedisShelf:
 
     async def get(self, key: str) -> bytes | None:
         """Return what any sidecar put there, unless its time is over."""
+        if self.resting:
+            return None
         return await self._ask(self._redis.get(self._prefix + key), None)
 
     async def put(self, key: str, frame: bytes, seconds: float) -> None:
         """Keep a frame for `seconds`."""
-        if self._now() < self._asked_again:
-            return
+        await self.store(key, frame, seconds)
+
+    async def store(self, key: str, frame: bytes, seconds: float) -> bool:
+        """Keep a frame for `seconds`; tell whether Redis has it."""
+        if self.resting:
+            return False
         # a whole number would be sent as seconds, a fraction as milliseconds
-        await self._ask(self._redis.set(self._prefix + key, frame, ttl=float(seconds)), None)
+        work = self._redis.set(self._prefix + key, frame, ttl=float(seconds))
+        return bool(await self._ask(work, otherwise=False))
 
     async def delete(self, key: str) -> None:
         """Forget a frame."""
+        if self.resting:  # it is met again
+            return
         await self._ask(self._redis.delete(self._prefix + key), None)
 
     async def invalidate(self, scope: str = "", quarantine: float = 0.0) -> None:
         """Make the answers of a scope invalid for all sidecars."""
+        self._invalidations += 1
         await shield(self._spawn(self._invalidate(scope, quarantine), "invalidate"))
 
     async def _invalidate(self, scope: str, quarantine: float) -> None:
         done = False
         try:
-            if self._now() >= self._asked_again:
+            if not self.resting:
                 done = await self._ask(self._renew(scope, quarantine), otherwise=False)
         finally:  # also when we are stopped
             if not done:
@@ -179,7 +195,7 @@ class RedisShelf:
 
     async def expire(self, before: float) -> None:
         """Make what was stored before a moment invalid for all sidecars; while in trouble, all."""
-        if self._now() < self._asked_again or not await self._ask(self._expire(before), False):
+        if self.resting or not await self._ask(self._expire(before), False):
             await self.invalidate()
 
     async def _expire(self, before: float) -> bool:
@@ -188,7 +204,12 @@ class RedisShelf:
 
     def snapshot(self) -> dict[str, object]:
         """Return how the shelf is."""
-        return {"store": "redis", "up": self._well, "failures": self._failures}
+        return {
+            "store": "redis",
+            "up": self._well,
+            "failures": self._failures,
+            "invalidations": self._invalidations,
+        }
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -259,6 +259,7 @@ async def test_the_snapshot_shows_sizes_and_bounds() -> None:
     assert bench.shelf.snapshot() == {
         "store": "memory", "entries": 1, "bytes": 306, "max_entries": 3, "max_bytes": 5000,
         "evicted": 0,
+        "invalidations": 0,
     }  # fmt: skip
     await bench.shelf.aclose()
 
