@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # MCP clients that the tests run in environments of their own, since they clash with ours.
 CLIENTS := mcp1 fastmcp strands
 
-.PHONY: setup run test lint conformance bench bench-memory clean
+.PHONY: setup run test lint conformance bench bench-cache bench-memory clean
 .DEFAULT_GOAL := run
 
 setup: $(VENV)/.ready $(CLIENTS:%=$(VENV)-%/.ready)  ## make .venv and install the locked requirements
@@ -30,6 +30,9 @@ conformance: $(VENV)/.ready  ## the public MCP suite, directly and through the s
 
 bench: $(VENV)/.ready  ## what the hop and the hit cost, as ratios
 	@$(BIN)/python -m benchmarks.bench
+
+bench-cache: $(VENV)/.ready  ## what a hit costs with few and with many keys, and a herd
+	@$(BIN)/python -m benchmarks.cache
 
 bench-memory: $(VENV)/.ready  ## what is held while large bodies pass and many streams are open
 	@$(BIN)/python -m benchmarks.memory

@@ -45,12 +45,30 @@ def passing(upstream: str):
     return pass_on
 
 
+def slow():
+    """Answer after a second, and count: what a herd costs the server."""
+    asked = 0
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal asked
+        if request.path == "/count":
+            return web.Response(text=str(asked))
+        if request.method != "POST" or request.path != "/api/call-tool":
+            return web.Response(status=404)
+        asked += 1
+        await asyncio.sleep(1)
+        return web.Response(body=ANSWER, headers=HEADERS)
+
+    return answer
+
+
 async def serve(kind: str, port: int, upstream: str) -> None:
     app = web.Application()
-    app.router.add_route("*", "/{tail:.*}", fixed if kind == "fixed" else passing(upstream))
+    answering = {"fixed": lambda: fixed, "slow": slow, "pass": lambda: passing(upstream)}[kind]
+    app.router.add_route("*", "/{tail:.*}", answering())
     runner = web.AppRunner(app, access_log=None, auto_decompress=False)
     await runner.setup()
-    if kind != "fixed":
+    if kind == "pass":
         app[SESSION] = aiohttp.ClientSession(
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from multidict import CIMultiDict
 
@@ -55,6 +56,8 @@ _OURS_UPSTREAM = frozenset(
     }
 )
 _NOT_SENT_ON = HOP_BY_HOP | _OURS_UPSTREAM
+# What callers say is remembered only below this (bytes), or memories would grow with them.
+SMALL = 2048
 _PRINTABLE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:/+=@")
 _REQUEST_ID_LIMIT = 128
 _CHARSET_UTF_8 = re.compile(r"""\s*charset\s*=\s*("?)utf-?8\1\s*""", re.IGNORECASE)
@@ -91,6 +94,11 @@ def _travelling(
         dropped |= named
     spelled = [(as_text(name), as_text(value)) for name, value in raw] if raw else headers.items()
     return [item for item in spelled if item[0].lower() not in dropped]
+
+
+def is_small(raw: RawHeaders) -> bool:
+    """Tell whether headers may be remembered."""
+    return sum(map(len, chain.from_iterable(raw))) <= SMALL
 
 
 def as_text(data: bytes) -> str:

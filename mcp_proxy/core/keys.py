@@ -7,12 +7,13 @@ is known to be neutral (DESIGN section 4). No value is ever recognisable in a ke
 from collections.abc import Iterable
 from decimal import Decimal
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
-from mcp_proxy.core.call import Call, Headers
-from mcp_proxy.core.headers import HOP_BY_HOP, named_in_connection
+from mcp_proxy.core.call import Call, Headers, RawHeaders
+from mcp_proxy.core.headers import HOP_BY_HOP, is_small, named_in_connection
+from mcp_proxy.core.memo import Memo
 from mcp_proxy.core.message import Dialect, Message
 
 # They describe the connection, the transport or the trace, and no server answers differently for
@@ -46,6 +47,7 @@ _OF_THE_REQUEST = frozenset(
     }
 )
 # Keys of `_meta` that differ from call to call and change no answer (MCP SEP-414).
+_REMEMBERED = 512
 _TRANSPORT_META = frozenset({"progressToken", "traceparent", "tracestate", "baggage"})
 # Written for a Decimal, whose spelling is kept; no honest object has NUL in a key, and
 # core/reading refuses those that do.
@@ -72,6 +74,13 @@ def _decimal(value: object) -> object:
     raise TypeError
 
 
+class Who(NamedTuple):
+    """A caller: apart from all others, and as the scope of what may be cleared for it."""
+
+    identity: str
+    scope: str
+
+
 class Keyring:
     """Make the keys of one upstream; the settings that shape them are fixed for a run."""
 
@@ -90,10 +99,22 @@ class Keyring:
         if share_sessions:
             neutral |= {"mcp-session-id"}
         self._neutral = neutral - ({"host"} if host_matters else set())
+        # Clients send the same headers again and again, with other bodies.
+        self._met: Memo[RawHeaders, Who] = Memo(_REMEMBERED)
+
+    def who(self, call: Call) -> "Who":
+        """Return who asks; worked out once for the same headers."""
+        known = self._met.get(call.raw) if call.raw else None
+        if known is None:
+            spelled = ascii(identity(call.headers, self._neutral))
+            known = Who(spelled, f"caller:{credentials(call.headers)}")
+            if call.raw and is_small(call.raw):
+                self._met.keep(call.raw, known)
+        return known
 
     def of(self, call: Call) -> str | None:
         """Return the key of a call's answer, without its generation; None if it has no key."""
-        return self._spelled(call, ascii(identity(call.headers, self._neutral)))
+        return self._spelled(call, self.who(call).identity)
 
     def shared(self, call: Call) -> str | None:
         """Return the key under which everybody finds an answer that is public, if any may be."""

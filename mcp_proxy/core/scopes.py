@@ -4,7 +4,7 @@ Each has a generation of its own, which is part of the keys of its answers: to c
 write one token, whatever the number of answers (DESIGN section 4, Invalidation).
 """
 
-from mcp_proxy.core.call import Call, Headers
+from mcp_proxy.core.call import Headers
 from mcp_proxy.core.keys import credentials
 from mcp_proxy.core.message import Message
 
@@ -51,10 +51,9 @@ def of_pattern(pattern: str) -> str:
     return narrowed(service, tool)
 
 
-def scopes(call: Call, digest: str, *, anybody: bool = False) -> tuple[str, ...]:
-    """Return all scopes that the answer to a call belongs to; no caller's, if it is for anybody."""
-    message = call.message
-    own = (of_key(digest),) if anybody else (of_caller(call.headers), of_key(digest))
+def scopes(message: Message, digest: str, *caller: str) -> tuple[str, ...]:
+    """Return all scopes that an answer belongs to; no caller's, if it is for anybody."""
+    own = (*caller, of_key(digest))
     if not message.tool:
         return own
     return (

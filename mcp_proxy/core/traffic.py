@@ -2,20 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import chain
 
 from mcp_proxy.core import intent as intents
 from mcp_proxy.core import jsonrpc, rest
-from mcp_proxy.core.call import Headers, RawHeaders, Spelling, Stream, Whole
-from mcp_proxy.core.headers import is_plain_utf8
+from mcp_proxy.core.call import Headers, Spelling, Stream, Whole
+from mcp_proxy.core.headers import SMALL, is_plain_utf8, is_small
 from mcp_proxy.core.intent import Decisions, Intent
 from mcp_proxy.core.memo import Memo
 from mcp_proxy.core.message import NOTHING, Dialect, Message
 from mcp_proxy.core.rules import Annotations
 
-# A request is recognised when it comes again if its headers and its body are below this, in bytes.
-# With what it says, it takes up to 100 KB here.
-_SMALL = 2048
+# A request is recognised when it comes again, if it is small. With what it says, it takes up to
+# 100 KB here.
 _REMEMBERED = 512
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -91,7 +89,7 @@ class Traffic:
         spelling: Spelling | None = None,
     ) -> Reading:
         """Return what a request says; `spelling` is what to recognise it by."""
-        if spelling is None or len(spelling[3]) > _SMALL:
+        if spelling is None or len(spelling[3]) > SMALL:
             return Reading(*self._read(method, path, headers, body))
         known = self._known.get(spelling)
         if known is None:
@@ -138,11 +136,6 @@ class Traffic:
 
 
 _UNREAD_REST = Message(Dialect.REST)
-
-
-def is_small(head: RawHeaders) -> bool:
-    """Tell whether headers may be remembered."""
-    return sum(map(len, chain.from_iterable(head))) <= _SMALL
 
 
 def _by_method(method: str) -> Intent:

@@ -25,7 +25,7 @@ from mcp_proxy.core.memo import Memo
 from mcp_proxy.core.message import Message
 from mcp_proxy.core.origins import Admission
 from mcp_proxy.core.peers import Proxies
-from mcp_proxy.core.traffic import Traffic, is_small
+from mcp_proxy.core.traffic import Traffic
 from mcp_proxy.edge.answer import Answer
 from mcp_proxy.edge.body import read_body
 from mcp_proxy.edge.flow import write_events, write_stream
@@ -129,7 +129,7 @@ class Inbound:
         head = (request.remote, request.raw_headers)
         if head not in self._passed:
             self._check_head(request)
-            if is_small(request.raw_headers):
+            if rules.is_small(request.raw_headers):
                 self._passed.keep(head, None)
         if not target.startswith("/") or request.method == "CONNECT":
             raise BadRequestError("The request target must be a path.")

@@ -174,8 +174,10 @@ class Cache:
         if known is None:
             own, shared = self._keyring.of(call), self._keyring.shared(call)
             known = Wanted(
-                Name(own, scopes(call, own)) if own else None,
-                Name(shared, scopes(call, shared, anybody=True)) if shared else None,
+                Name(own, scopes(call.message, own, self._keyring.who(call).scope))
+                if own
+                else None,
+                Name(shared, scopes(call.message, shared)) if shared else None,
                 label(call.message),
                 freshness.may_look(call),
             )

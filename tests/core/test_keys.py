@@ -392,3 +392,19 @@ def test_two_who_ask_are_never_taken_for_one_another(name: str) -> None:
         credentials(*others, (name, "c")),
     }
     assert len(told) == 3
+
+
+def test_who_asks_is_worked_out_once_for_the_same_headers() -> None:
+    """And for large ones each time: what callers say must not fill the memory (F46)."""
+    ring = Keyring("old")
+    raw = ((b"Authorization", b"Bearer a"),)
+    asked = call(headers={"Authorization": "Bearer a"})._replace(raw=raw)
+    assert ring.who(asked) is ring.who(asked)
+    assert ring.who(asked) == ring.who(asked._replace(raw=()))
+    other = call(headers={"Authorization": "Bearer b"})._replace(
+        raw=((b"Authorization", b"Bearer b"),)
+    )
+    assert ring.who(other).identity != ring.who(asked).identity
+    assert ring.who(other).scope != ring.who(asked).scope
+    large = asked._replace(raw=((b"Authorization", b"a" * 5000),))
+    assert ring.who(large) is not ring.who(large)

@@ -4,22 +4,21 @@ import pytest
 from multidict import CIMultiDict
 
 from mcp_proxy.core import scopes
-from tests.fakes import KEPT, call, rest_tool, rpc, tool
+from tests.fakes import rest_tool, rpc, tool
 
 DIGEST = "0123456789abcdef" * 2
 
 
 def test_an_answer_belongs_to_its_tool_its_caller_and_its_key() -> None:
-    found = scopes.scopes(call(KEPT, rest_tool()), DIGEST)
     message = rest_tool()
+    found = scopes.scopes(message, DIGEST, "caller:a")
     assert found[:3] == (
         f"service:{message.service}",
         f"tool:{message.tool}",
         f"{message.service}/{message.tool}",
     )
-    assert found[3].startswith("caller:")
-    assert found[4] == "key:0123456789abcdef"
-    assert len(scopes.scopes(call(KEPT, rpc("tools/list")), DIGEST)) == 2
+    assert found[3:] == ("caller:a", "key:0123456789abcdef")
+    assert scopes.scopes(rpc("tools/list"), DIGEST) == ("key:0123456789abcdef",)
 
 
 def test_a_caller_is_told_apart_by_credentials_and_session() -> None:
