@@ -48,6 +48,7 @@ from mcp_proxy.signals.logs import Log
 from mcp_proxy.signals.metrics import Metrics
 from mcp_proxy.stores.memory import MemoryShelf
 from mcp_proxy.stores.redis import RedisShelf
+from mcp_proxy.stores.tiered import TieredShelf
 from mcp_proxy.upstream.catalogue import OURSELVES, Catalogue
 from mcp_proxy.upstream.discovery import Answer, Discovery
 from mcp_proxy.upstream.health import Monitor, Probe
@@ -137,15 +138,26 @@ class Sidecar:
 
     def _open_shelf(self) -> Shelf:
         cache = self._settings.cache
-        if cache.redis_url is not None:
-            return RedisShelf(
-                cache.redis_url.get_secret_value(),
-                self.upstream_name,
-                self._clock.now,
-                self._log,
-                self._tasks,
-            )
-        return MemoryShelf(cache.max_entries, cache.max_bytes, self._clock.now, self._clock.epoch)
+        clock = self._clock
+        memory = MemoryShelf(cache.max_entries, cache.max_bytes, clock.now, clock.epoch)
+        if cache.redis_url is None:
+            return memory
+        redis = RedisShelf(
+            cache.redis_url.get_secret_value(),
+            self.upstream_name,
+            clock.now,
+            self._log,
+            self._tasks,
+        )
+        return TieredShelf(
+            memory,
+            redis,
+            clock.now,
+            self._tasks,
+            self._log,
+            epoch=clock.epoch,
+            strategy=cache.strategy,
+        )
 
     @property
     def upstream_name(self) -> str:

@@ -274,6 +274,11 @@ class Cache(Section):
     redis_url: RedisUrl | None = _is(
         None, "REDIS_URL", "keep answers in Redis or Valkey, such as redis://localhost:6379"
     )
+    strategy: Literal["write-through", "write-back"] = _is(
+        "write-through",
+        "MCP_CACHE_STRATEGY",
+        "with REDIS_URL: when Redis is written, at once or later",
+    )
 
     @property
     def on(self) -> bool:

@@ -87,3 +87,30 @@ async def test_only_addresses_that_mean_one_server_everywhere_name_it(
     name = assembled(MCP_UPSTREAM_URL=url).upstream_name
     assert ("@" not in name) is shared
     assert assembled(MCP_UPSTREAM_URL=url, MCP_UPSTREAM_NAME="crm").upstream_name == "crm"
+
+
+@pytest.mark.parametrize(
+    ("environment", "store"),
+    [
+        ({}, "memory"),
+        ({"REDIS_URL": "redis://localhost:1"}, "tiered"),
+        ({"REDIS_URL": "redis://localhost:1", "MCP_CACHE_STRATEGY": "write-back"}, "tiered"),
+        ({"REDIS_URL": "redis://localhost:1", "MCP_CACHE_ENABLED": "false"}, None),
+    ],
+)
+async def test_answers_are_kept_where_the_settings_say(
+    assembled: Assembled, environment: dict[str, str], store: str | None
+) -> None:
+    """DESIGN section 7: with REDIS_URL in Redis, with memory in front of it."""
+    shelf = assembled(**environment).shelf
+    assert (shelf.snapshot()["store"] if shelf else None) == store
+
+
+@pytest.mark.parametrize(("strategy", "waits"), [("write-through", 0), ("write-back", 1)])
+async def test_the_strategy_says_when_redis_is_written(
+    assembled: Assembled, strategy: str, waits: int
+) -> None:
+    shelf = assembled(REDIS_URL="redis://localhost:1", MCP_CACHE_STRATEGY=strategy).shelf
+    assert shelf is not None
+    await shelf.put("k", b"v", 5.0)
+    assert shelf.snapshot()["queued"] == waits

@@ -23,6 +23,9 @@ TIMEOUT = 0.05  # seconds
 # While Redis is in trouble it is asked once in so many seconds, and calls do without.
 _PAUSE = 1.0
 _CONNECTIONS = 20
+# A narrow generation may be forgotten when no answer from before it can be left: these are kept for
+# a day at most, and told for another while the server fails. Callers make scopes, so they must end.
+_SCOPE_SECONDS = 3 * 86_400.0
 
 
 class _Raw(BaseSerializer):  # type: ignore[misc]
@@ -148,7 +151,11 @@ class RedisShelf:
         # The quarantine first: nobody may store under the new token who has not seen it.
         if quarantine:
             await self._redis.set(f"{self._prefix}quarantine", b"1", ttl=float(quarantine))
-        await self._redis.set(self._generation(scope), token_hex(8).encode())
+        token = token_hex(8).encode()
+        if scope:
+            await self._redis.set(self._generation(scope), token, ttl=_SCOPE_SECONDS)
+        else:
+            await self._redis.set(self._generation(scope), token)
         return True
 
     def _generation(self, scope: str) -> str:
