@@ -420,9 +420,9 @@ class Sidecar:
 
     async def _clear(self, narrowed: Mapping[str, str]) -> dict[str, Any]:
         cleared: int | None = 0
-        if self.shelf is not None and "older_than" in narrowed:
-            before = self._clock.epoch() - float(narrowed["older_than"])
-            cleared = await self.shelf.expire(before)
+        age = float(narrowed.get("older_than", 0.0))
+        if self.shelf is not None and age > 0:
+            cleared = await self.shelf.expire(self._clock.epoch() - age)
         elif self.shelf is not None:
             key = narrowed.get("key")
             scope = scopes.narrowed(narrowed.get("service"), narrowed.get("tool"))

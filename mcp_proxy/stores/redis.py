@@ -206,7 +206,9 @@ class RedisShelf:
             await self.invalidate()
 
     async def _expire(self, before: float) -> bool:
-        await self._redis.set(f"{self._prefix}since", str(before).encode())
+        # never back to an earlier moment: what was void would be told again
+        since = max(before, moment(await self._redis.get(f"{self._prefix}since")))
+        await self._redis.set(f"{self._prefix}since", str(since).encode())
         return True
 
     def snapshot(self) -> dict[str, object]:
