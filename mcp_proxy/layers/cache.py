@@ -90,6 +90,7 @@ class Cache:
         self._clock = clock
         self._limit = limit
         self._met: Memo[object, Wanted] = Memo(_REMEMBERED)
+        self._places: Memo[Name, Place] = Memo(_REMEMBERED)
         self._unpacked = lru_cache(_REMEMBERED)(unpack)
 
     async def __call__(self, call: Call, forward: Forward) -> Reply:
@@ -100,18 +101,22 @@ class Cache:
         own = await self._place(wanted.own, wanted.label)
         if own is None:
             return await forward(call)
-        shared = await self._place(wanted.shared, wanted.label)
+        shared = await self._place(wanted.shared, wanted.label) if wanted.shared else None
+        place, frame = own, await self._recall(own) if wanted.may_be_old else None
+        if frame is None and shared is not None and wanted.may_be_old:
+            place, frame = shared, await self._recall(shared)
+        if frame is not None:
+            age = frame.age(self._clock.epoch())
+            if age < frame.terms.fresh * (1 - _EARLY):
+                return _told(call, frame, age, place)
         ask = _Asking(call._replace(key=own.key), forward, own, shared)
         if not wanted.may_be_old:
             return await self._kept(ask, await forward(call), why="request")
-        place, frame = own, await self._recall(own)
-        if frame is None and shared is not None:
-            place, frame = shared, await self._recall(shared)
         if frame is None:
             return await self._kept(ask, await forward(ask.call), why="miss")
-        return await self._known(ask, place, frame)
+        return await self._ending(ask, place, frame)
 
-    async def _known(self, ask: _Asking, place: Place, frame: Frame) -> Reply:
+    async def _ending(self, ask: _Asking, place: Place, frame: Frame) -> Reply:
         """Tell what is known, while that may be; refresh it in its last moments and after."""
         call, terms = ask.call, frame.terms
         age = frame.age(self._clock.epoch())
@@ -154,7 +159,11 @@ class Cache:
         edition = await self._shelf.edition(name.scopes) if name is not None else None
         if name is None or edition is None:
             return None
-        return Place(f"{called}\n{edition.token}{name.digest}", name, edition)
+        known = self._places.get(name)
+        if known is not None and known.edition is edition:
+            return known
+        place = Place(f"{called}\n{edition.token}{name.digest}", name, edition)
+        return self._places.keep(name, place)
 
     def _refresh(self, ask: _Asking) -> None:
         if ask.own.key not in self._refreshing:
