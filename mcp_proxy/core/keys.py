@@ -75,10 +75,10 @@ def _decimal(value: object) -> object:
 
 
 class Who(NamedTuple):
-    """A caller: apart from all others, and as the scope of what may be cleared for it."""
+    """A caller, apart from all others."""
 
-    identity: str
-    scope: str
+    identity: str  # spelled out: part of a key
+    credentials: str  # hashed, apart from what is being asked
 
 
 class Keyring:
@@ -107,7 +107,7 @@ class Keyring:
         known = self._met.get(call.raw) if call.raw else None
         if known is None:
             spelled = ascii(identity(call.headers, self._neutral))
-            known = Who(spelled, f"caller:{credentials(call.headers)}")
+            known = Who(spelled, credentials(call.headers))
             if call.raw and is_small(call.raw):
                 self._met.keep(call.raw, known)
         return known

@@ -4,8 +4,6 @@ Each has a generation of its own, which is part of the keys of its answers: to c
 write one token, whatever the number of answers (DESIGN section 4, Invalidation).
 """
 
-from mcp_proxy.core.call import Headers
-from mcp_proxy.core.keys import credentials
 from mcp_proxy.core.message import Message
 
 # As much of a key's hash as `Cache-Status` shows; enough to tell all keys of a store apart.
@@ -17,9 +15,9 @@ def label(message: Message) -> str:
     return f"{message.service}/{message.tool}" if message.tool else message.method
 
 
-def of_caller(headers: Headers) -> str:
-    """Return the scope of one caller's answers: credentials and session."""
-    return f"caller:{credentials(headers)}"
+def of_caller(credentials: str) -> str:
+    """Return the scope of one caller's answers; core/keys says what its credentials are."""
+    return f"caller:{credentials}"
 
 
 def of_key(digest: str) -> str:

@@ -1,5 +1,7 @@
 """Send a streamed body on to the client, piece by piece as it comes."""
 
+from contextlib import nullcontext
+
 from aiohttp import web
 
 from mcp_proxy.core.call import Stream
@@ -8,27 +10,19 @@ from mcp_proxy.edge.answer import Answer
 from mcp_proxy.edge.heartbeat import Heartbeat
 
 
-async def write_stream(request: web.BaseRequest, answer: Answer, stream: Stream) -> None:
-    """Send a body; the client's pace is the server's, since nothing is read ahead."""
-    try:
-        await answer.prepare(request)
-        async for piece in stream:
-            await answer.write(piece)
-    except ProxyError:
-        raise cut(request) from None
-    finally:
-        await stream.aclose()
-
-
-async def write_events(
-    request: web.BaseRequest, answer: Answer, stream: Stream, heartbeat: Heartbeat
+async def write_stream(
+    request: web.BaseRequest, answer: Answer, stream: Stream, heartbeat: Heartbeat | None
 ) -> None:
-    """Send an event stream; while it is quiet, comments keep it open."""
+    """Send a body; the client's pace is the server's, since nothing is read ahead.
+
+    `heartbeat` is of event streams only: comments keep them open while they are quiet.
+    """
     try:
         await answer.prepare(request)
-        with heartbeat.on(answer) as pulse:
+        with heartbeat.on(answer) if heartbeat else nullcontext() as pulse:
             async for piece in stream:
-                pulse.sent(piece, heartbeat.now())
+                if pulse is not None:
+                    pulse.sent(piece)
                 await answer.write(piece)
     except ProxyError:
         raise cut(request) from None

@@ -18,16 +18,17 @@ _LOOKS = 4  # per period: a comment is at most a quarter late
 class Pulse:
     """What is known of one stream: when it last said something, and whether an event is open."""
 
-    __slots__ = ("_tail", "answer", "last")
+    __slots__ = ("_clock", "_tail", "answer", "last")
 
-    def __init__(self, answer: Answer, now: float) -> None:
+    def __init__(self, answer: Answer, clock: Clock) -> None:
         self.answer = answer
-        self.last = now
+        self._clock = clock
+        self.last = clock.now()
         self._tail = b""
 
-    def sent(self, piece: bytes, now: float) -> None:
+    def sent(self, piece: bytes) -> None:
         """Take note of a piece that goes out."""
-        self.last = now
+        self.last = self._clock.now()
         self._tail = (self._tail + piece[-4:])[-4:]
 
     @property
@@ -49,7 +50,7 @@ class Heartbeat:
     @contextmanager
     def on(self, answer: Answer) -> Iterator[Pulse]:
         """Look after a stream in this block."""
-        pulse = Pulse(answer, self._clock.now())
+        pulse = Pulse(answer, self._clock)
         if self._seconds:
             self._open[pulse] = None
             if not self._looking:
@@ -59,10 +60,6 @@ class Heartbeat:
             yield pulse
         finally:
             self._open.pop(pulse, None)
-
-    def now(self) -> float:
-        """Return the time, for `Pulse.sent`."""
-        return self._clock.now()
 
     async def _look(self) -> None:
         try:

@@ -28,7 +28,7 @@ from mcp_proxy.core.peers import Proxies
 from mcp_proxy.core.traffic import Traffic
 from mcp_proxy.edge.answer import Answer
 from mcp_proxy.edge.body import read_body
-from mcp_proxy.edge.flow import write_events, write_stream
+from mcp_proxy.edge.flow import write_stream
 from mcp_proxy.edge.heartbeat import Heartbeat
 from mcp_proxy.edge.listening import Listening
 from mcp_proxy.edge.marks import EVENT_STREAM, Marks, is_preflight
@@ -79,7 +79,7 @@ class Inbound:
         # Unique, not secret: asking the system for randomness costs more than a cache hit.
         self._run = token_hex(4)
         self._numbers = count(1)
-        self._passed: Memo[tuple[str | None, RawHeaders], None] = Memo(_REMEMBERED)
+        self._passed: Memo[tuple[bool, RawHeaders], None] = Memo(_REMEMBERED)
         self._heartbeat = Heartbeat(door.sse_keepalive, clock, spawn)
         self._marks = Marks(door.pseudonym, door.admission, clock, enrich=door.enrich)
 
@@ -126,7 +126,7 @@ class Inbound:
     def _check(self, request: web.BaseRequest, target: str) -> None:
         """Raise what keeps a request out, before the cache or anybody behind can answer it."""
         # what a header is worth may depend on who says it
-        head = (request.remote, request.raw_headers)
+        head = (self._door.proxies.trusts(request.remote or ""), request.raw_headers)
         if head not in self._passed:
             self._check_head(request)
             if rules.is_small(request.raw_headers):
@@ -224,10 +224,8 @@ class Inbound:
         ends_with_us = call.intent.stack is Stack.SHORT
         async with self._listening.until_drained() if ends_with_us else nullcontext():
             events = rules.media_type(reply.headers) == EVENT_STREAM
-            if events and "Content-Encoding" not in reply.headers:
-                await write_events(request, answer, body, self._heartbeat)
-            else:
-                await write_stream(request, answer, body)
+            readable = events and "Content-Encoding" not in reply.headers
+            await write_stream(request, answer, body, self._heartbeat if readable else None)
         return answer
 
     def _own_answer(self, reply: Reply, leave: str = "") -> Answer:

@@ -13,7 +13,7 @@ from mcp_proxy.core.frame import Frame, pack, unpack
 from mcp_proxy.core.keys import Keyring
 from mcp_proxy.core.memo import Memo
 from mcp_proxy.core.reading import read_answer
-from mcp_proxy.core.scopes import KEY_LENGTH, label, scopes
+from mcp_proxy.core.scopes import KEY_LENGTH, label, of_caller, scopes
 from mcp_proxy.core.shelf import Edition, Shelf
 from mcp_proxy.layers.chain import Forward
 
@@ -183,7 +183,7 @@ class Cache:
         if known is None:
             own, shared = self._keyring.of(call), self._keyring.shared(call)
             known = Wanted(
-                Name(own, scopes(call.message, own, self._keyring.who(call).scope))
+                Name(own, scopes(call.message, own, of_caller(self._keyring.who(call).credentials)))
                 if own
                 else None,
                 Name(shared, scopes(call.message, shared)) if shared else None,

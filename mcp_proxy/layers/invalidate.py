@@ -8,6 +8,7 @@ from mcp_proxy.core.call import Call, Delivery, Pieces, Reply, Stream
 from mcp_proxy.core.clock import Spawn
 from mcp_proxy.core.errors import ProxyError
 from mcp_proxy.core.intent import SESSION_END
+from mcp_proxy.core.keys import credentials
 from mcp_proxy.core.scopes import of_caller, of_pattern
 from mcp_proxy.core.shelf import Shelf
 from mcp_proxy.core.verdict import Verdict
@@ -63,7 +64,7 @@ class Invalidate:
         """Drop what one caller was told: the credentials do not hold (any more), the session is over."""
         gone = reply.status == 404 and "Mcp-Session-Id" in call.headers
         if reply.status in {401, 403} or gone or call.intent is SESSION_END:
-            await self._shelf.invalidate(of_caller(call.headers))
+            await self._shelf.invalidate(of_caller(credentials(call.headers)))
 
     async def _watched(self, watch: _Watch, pieces: Pieces) -> Pieces:
         """Invalidate before the piece with the answer goes on, or the end, or the error."""

@@ -405,6 +405,6 @@ def test_who_asks_is_worked_out_once_for_the_same_headers() -> None:
         raw=((b"Authorization", b"Bearer b"),)
     )
     assert ring.who(other).identity != ring.who(asked).identity
-    assert ring.who(other).scope != ring.who(asked).scope
+    assert ring.who(other).credentials != ring.who(asked).credentials
     large = asked._replace(raw=((b"Authorization", b"a" * 5000),))
     assert ring.who(large) is not ring.who(large)

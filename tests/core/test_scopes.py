@@ -4,6 +4,7 @@ import pytest
 from multidict import CIMultiDict
 
 from mcp_proxy.core import scopes
+from mcp_proxy.core.keys import credentials
 from tests.fakes import rest_tool, rpc, tool
 
 DIGEST = "0123456789abcdef" * 2
@@ -22,9 +23,9 @@ def test_an_answer_belongs_to_its_tool_its_caller_and_its_key() -> None:
 
 
 def test_a_caller_is_told_apart_by_credentials_and_session() -> None:
-    same = {scopes.of_caller(CIMultiDict({"Accept": accept})) for accept in "ab"}
+    same = {scopes.of_caller(credentials(CIMultiDict({"Accept": accept}))) for accept in "ab"}
     others = {
-        scopes.of_caller(CIMultiDict({name: value}))
+        scopes.of_caller(credentials(CIMultiDict({name: value})))
         for name in ("Authorization", "Cookie", "Mcp-Session-Id")
         for value in "ab"
     }

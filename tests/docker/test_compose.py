@@ -241,7 +241,10 @@ def test_the_image_says_what_it_is_and_keeps_no_caches(pair):
     assert settings["Labels"]["org.opencontainers.image.version"] == __version__
     assert settings["User"] == f"{USER}:{USER}"
     assert (settings["Entrypoint"], settings["Cmd"]) == (["mcp-sidecar"], ["run"])
-    look = "import os; print([p for p in ('/build', '/root/.cache', '/opt/backend') if os.path.exists(p)])"
+    look = (
+        "import os; places = '/build', os.path.expanduser('~/.cache'), '/opt/backend'; "
+        "print([place for place in places if os.path.exists(place)])"
+    )
     found = pair.docker("run", "--rm", "--user", "0", "--entrypoint", "python", image, "-c", look)
     assert found.stdout.strip() == "[]"
 

@@ -18,7 +18,7 @@ from mcp_proxy.core.errors import (
 from mcp_proxy.core.frame import Frame, pack
 from mcp_proxy.core.freshness import Terms
 from mcp_proxy.core.intent import Keep
-from mcp_proxy.core.keys import Keyring
+from mcp_proxy.core.keys import Keyring, credentials
 from mcp_proxy.core.message import Message
 from mcp_proxy.core.scopes import of_caller
 from mcp_proxy.core.shelf import Edition
@@ -687,7 +687,7 @@ async def test_a_public_answer_survives_what_one_caller_loses() -> None:
     origin = Script(scoped("public"))
     asked = call(LISTED, rpc("tools/list"))
     await within(bench.cache(asked, origin))
-    await bench.shelf.invalidate(of_caller(asked.headers))
+    await bench.shelf.invalidate(of_caller(credentials(asked.headers)))
     told = await within(bench.cache(asked, origin))
     assert told.cache is not None
     assert told.cache.hit

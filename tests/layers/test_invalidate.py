@@ -14,7 +14,7 @@ from mcp_proxy.core.errors import (
     UpstreamUnreachableError,
 )
 from mcp_proxy.core.intent import LEGACY_POST, RESPONSE, SESSION_END
-from mcp_proxy.core.keys import Keyring
+from mcp_proxy.core.keys import Keyring, credentials
 from mcp_proxy.core.scopes import of_caller
 from mcp_proxy.core.shelf import Edition
 from mcp_proxy.core.verdict import Verdict
@@ -485,7 +485,7 @@ async def test_what_a_caller_was_told_ends_with_its_leave(
 ) -> None:
     """DESIGN section 4: a 401 or 403 drops that identity's entries; F20: so does a session's end."""
     bench = Bench()
-    mine, others = of_caller(asked.headers), "caller:other"
+    mine, others = of_caller(credentials(asked.headers)), "caller:other"
     before = [await bench.shelf.edition((scope,)) for scope in (mine, others)]
     await bench.ask(answered, asked)
     if asked.intent.writes:
