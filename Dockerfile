@@ -18,10 +18,10 @@ WORKDIR /build
 # The base's pip fills both environments from outside (--python): none of it is left in them.
 RUN python -m venv --without-pip /opt/venv && python -m venv --without-pip /opt/backend
 COPY requirements/build.txt ./
-RUN pip --python /opt/backend/bin/python install --only-binary :all: --require-hashes \
+RUN pip --python /opt/backend/bin/python install --only-binary :all: --no-deps --require-hashes \
       -r build.txt
 COPY requirements/runtime.txt ./
-RUN pip --python /opt/venv/bin/python install --only-binary :all: --require-hashes \
+RUN pip --python /opt/venv/bin/python install --only-binary :all: --no-deps --require-hashes \
       -r runtime.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY mcp_proxy mcp_proxy
