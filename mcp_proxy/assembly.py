@@ -15,11 +15,11 @@ from mcp_proxy import __version__
 from mcp_proxy.core import report, scopes
 from mcp_proxy.core.addresses import Address, address
 from mcp_proxy.core.budget import Budget
-from mcp_proxy.core.call import Call, Headers, Reply
+from mcp_proxy.core.call import Call, Headers, RawHeaders, Reply
 from mcp_proxy.core.clock import Clock
 from mcp_proxy.core.errors import ProxyError
 from mcp_proxy.core.intent import Decisions, Policy, Stack
-from mcp_proxy.core.keys import Keyring, credentials
+from mcp_proxy.core.keys import Callers, Keyring, credentials
 from mcp_proxy.core.metadata import PublicUrl
 from mcp_proxy.core.origins import Admission
 from mcp_proxy.core.peers import Proxies
@@ -78,6 +78,7 @@ class Sidecar:
             settings.upstream.connections, settings.upstream.streams_limit
         )
         self.catalogue = Catalogue()
+        self._callers = Callers()
         self.presence = Presence(
             self._connects,
             settings.upstream.restart_grace,
@@ -123,6 +124,7 @@ class Sidecar:
             {stack: join(layers, self.outbound) for stack, layers in self.stacks.items()},
             websocket=join(self.stacks[Stack.SHORT], tunnel),
             refusal=lambda call, error: join([observe, rescue], raising(error))(call),
+            known=cache.known if cache is not None else None,
         )
         self.traffic = self._traffic()
         self.inbound = Inbound(
@@ -299,10 +301,10 @@ class Sidecar:
 
     # --- what rooms tell each other
 
-    def _annotated(self, headers: Headers, tool: str) -> Annotations | None:
+    def _annotated(self, headers: Headers, raw: RawHeaders, tool: str) -> Annotations | None:
         if self.catalogue.empty:
             return None
-        return self.catalogue.of(credentials(headers), tool)
+        return self.catalogue.of(self._callers.of(headers, raw), tool)
 
     async def tools_listed(self, call: Call, result: dict[str, Any]) -> None:
         """Learn from a list that passes through."""

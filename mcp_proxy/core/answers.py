@@ -69,10 +69,10 @@ def told_on(headers: Headers) -> CIMultiDict[str]:
 def told(frame: Frame, call: Call, note: CacheNote | None = None) -> Reply:
     """Return a kept answer in the words of this caller: its id, its media type."""
     if call.message.dialect is not Dialect.RPC:
-        return Reply(200, frame.headers, Whole(frame.body), cache=note)
+        return Reply(200, frame.headers, Whole(frame.body), cache=note, lines=frame.lines)
     body = frame.body_for(jsonrpc.token(call.message.id))
     if accepts(call.headers, JSON) or not accepts(call.headers, EVENT_STREAM):
-        return Reply(200, frame.headers, Whole(body), cache=note)
+        return Reply(200, frame.headers, Whole(body), cache=note, lines=frame.lines)
     headers = CIMultiDict(frame.headers)
     headers["Content-Type"] = EVENT_STREAM
     return Reply(200, headers, Whole(sse.event(body)), cache=note)

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -109,6 +109,12 @@ class Peer(NamedTuple):
 NOBODY = Peer()
 
 
+class Same(Protocol):
+    """A request that is recognised when it comes again (core/traffic)."""
+
+    wanted: object  # the cache's notes
+
+
 class Call(NamedTuple):
     """A request, read once. The original bytes are in `target` and `body`, untouched."""
 
@@ -125,7 +131,8 @@ class Call(NamedTuple):
     silence: float | None = None  # seconds without a byte after which this try is given up
     key: str | None = None  # where its answer is kept, once the cache has looked
     raw: RawHeaders = ()  # the headers as they were spelled; empty for calls of our own
-    same: object | None = None  # one and the same for the same request, if that is remembered
+    same: "Same | None" = None  # what is remembered of this request, the next time too
+    known: "Reply | None" = None  # its stored answer, where that was looked for beforehand
 
 
 class CacheNote(NamedTuple):
@@ -153,3 +160,4 @@ class Reply(NamedTuple):
     cache: CacheNote | None = None
     upstream_seconds: float | None = None
     error_code: str | None = None  # set on answers that the sidecar itself made
+    lines: str = ""  # the headers as lines, where they are spelled already

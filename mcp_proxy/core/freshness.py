@@ -30,8 +30,11 @@ _NEVER_SHARED = ("Set-Cookie", "WWW-Authenticate", "Content-Range", "Content-Enc
 
 def may_look(call: Call) -> bool:
     """Tell whether the caller wants an answer that we know (RFC 9111 section 5.2.1)."""
-    return not cache_control(call.headers) & {"no-cache", "no-store"} and (
-        "no-cache" not in call.headers.get("Pragma", "").lower()
+    headers = call.headers
+    if "Cache-Control" not in headers and "Pragma" not in headers:
+        return True
+    return not cache_control(headers) & {"no-cache", "no-store"} and (
+        "no-cache" not in headers.get("Pragma", "").lower()
     )
 
 

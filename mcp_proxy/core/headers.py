@@ -106,6 +106,11 @@ def as_text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
+def as_bytes(text: str) -> bytes:
+    """Return the text of a head as the bytes that it was read from."""
+    return text.encode("utf-8", "surrogateescape")
+
+
 def is_framed_oddly(headers: Headers) -> bool:
     """Tell whether a body is coded for the transfer in another way than by chunks alone.
 

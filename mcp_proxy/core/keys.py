@@ -166,3 +166,19 @@ def credentials(headers: Headers) -> str:
         | {name for name in map(str.lower, headers) if name.startswith("mcp-param-")},
     )
     return blake2b(spelled.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+class Callers:
+    """Tell callers apart by their credentials; worked out once for small heads that are met again."""
+
+    def __init__(self) -> None:
+        self._met: Memo[RawHeaders, str] = Memo(_REMEMBERED)
+
+    def of(self, headers: Headers, raw: RawHeaders) -> str:
+        """Return who asks; `raw` is how the headers were spelled, empty if that is not small."""
+        known = self._met.get(raw) if raw else None
+        if known is None:
+            known = credentials(headers)
+            if raw:
+                self._met.keep(raw, known)
+        return known

@@ -1,9 +1,9 @@
 """What was said: the one message in a body that was understood, in whichever dialect."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, TypeGuard
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeGuard
 
 
 class Dialect(StrEnum):
@@ -14,14 +14,13 @@ class Dialect(StrEnum):
     HTTP = "http"
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A JSON-RPC message, a REST tool call, or nothing that we understand (the default)."""
 
     dialect: Dialect = Dialect.HTTP
     method: str = ""  # of JSON-RPC
     id: str | int | None = None  # of a JSON-RPC request
-    params: Mapping[str, Any] = field(default_factory=dict)  # REST: the whole body
+    params: Mapping[str, Any] = MappingProxyType({})  # REST: the whole body
     service: str = ""  # REST only: which server behind the old server
     tool: str = ""
     stateless: bool = False  # the 2026-07-28 era

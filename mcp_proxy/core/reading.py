@@ -139,4 +139,6 @@ class Vocabulary:
 
     def is_mimicked(self, members: Json) -> bool:
         """Tell whether a key is one of ours to a careless reader only."""
-        return any(key not in self._exact and key.casefold() in self._folded for key in members)
+        return not self.covers(members) and any(
+            key not in self._exact and key.casefold() in self._folded for key in members
+        )

@@ -4,6 +4,8 @@ Each has a generation of its own, which is part of the keys of its answers: to c
 write one token, whatever the number of answers (DESIGN section 4, Invalidation).
 """
 
+from functools import lru_cache
+
 from mcp_proxy.core.message import Message
 
 # As much of a key's hash as `Cache-Status` shows; enough to tell all keys of a store apart.
@@ -51,12 +53,11 @@ def of_pattern(pattern: str) -> str:
 
 def scopes(message: Message, digest: str, *caller: str) -> tuple[str, ...]:
     """Return all scopes that an answer belongs to; no caller's, if it is for anybody."""
-    own = (*caller, of_key(digest))
-    if not message.tool:
-        return own
-    return (
-        f"service:{message.service}",
-        narrowed(None, message.tool),
-        label(message),
-        *own,
-    )
+    return (*_of_tool(message.service, message.tool), *caller, of_key(digest))
+
+
+@lru_cache(1024)  # of at most 256 characters each (core/message)
+def _of_tool(service: str, tool: str) -> tuple[str, ...]:
+    if not tool:
+        return ()
+    return (f"service:{service}", f"tool:{tool}", f"{service}/{tool}")

@@ -18,6 +18,14 @@ class Shelf(Protocol):
         """Return the edition of these scopes, or None when it is not known: then do not ask."""
         ...
 
+    def glance(self, scopes: tuple[str, ...]) -> Edition | None:
+        """Return the edition if it is known without waiting, else None."""
+        ...
+
+    def at_hand(self, key: str) -> bytes | None:
+        """Return what was put there if it is found without waiting, else None."""
+        ...
+
     async def get(self, key: str) -> bytes | None:
         """Return what was put there, unless its time is over."""
         ...

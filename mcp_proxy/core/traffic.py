@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 from mcp_proxy.core import intent as intents
 from mcp_proxy.core import jsonrpc, rest
-from mcp_proxy.core.call import Headers, Spelling, Stream, Whole
-from mcp_proxy.core.headers import SMALL, is_plain_utf8, is_small
+from mcp_proxy.core.call import Headers, RawHeaders, Spelling, Stream, Whole
+from mcp_proxy.core.headers import SMALL, is_plain_utf8
 from mcp_proxy.core.intent import Decisions, Intent
 from mcp_proxy.core.memo import Memo
 from mcp_proxy.core.message import NOTHING, Dialect, Message
@@ -36,13 +36,18 @@ class Paths:
         return f"{path}/".startswith(f"{self.messages.rstrip('/')}/")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Reading:
-    """What a request says; one and the same for the same request, if `again` it can be met."""
+    """What a request says; one and the same for the same request, while that is remembered.
 
-    message: Message
-    intent: Intent
-    again: bool = False
+    `wanted` is for the cache's own notes, which hold for the same request too.
+    """
+
+    __slots__ = ("intent", "message", "wanted")
+
+    def __init__(self, message: Message, intent: Intent) -> None:
+        self.message = message
+        self.intent = intent
+        self.wanted: object = None
 
 
 class Traffic:
@@ -55,7 +60,7 @@ class Traffic:
         self,
         paths: Paths,
         decisions: Decisions,
-        annotated: Callable[[Headers, str], Annotations | None],
+        annotated: Callable[[Headers, RawHeaders, str], Annotations | None],
     ) -> None:
         self._paths = paths
         self._decisions = decisions
@@ -88,21 +93,25 @@ class Traffic:
         body: Whole | Stream,
         spelling: Spelling | None = None,
     ) -> Reading:
-        """Return what a request says; `spelling` is what to recognise it by."""
+        """Return what a request says; `spelling` is what to recognise it by, if its head is small."""
         if spelling is None or len(spelling[3]) > SMALL:
             return Reading(*self._read(method, path, headers, body))
         known = self._known.get(spelling)
         if known is None:
-            known = Reading(*self._read(method, path, headers, body))
-            if is_small(spelling[2]):
-                return self._known.keep(spelling, replace(known, again=True))
+            known = Reading(*self._read(method, path, headers, body, spelling[2]))
+            self._known.keep(spelling, known)
         return known
 
     def _read(
-        self, method: str, path: str, headers: Headers, body: Whole | Stream
+        self,
+        method: str,
+        path: str,
+        headers: Headers,
+        body: Whole | Stream,
+        raw: RawHeaders = (),
     ) -> tuple[Message, Intent]:
         if method == "POST":
-            return self._posted(path, headers, body)
+            return self._posted(path, headers, body, raw)
         if self._paths.is_mcp(path):
             if method == "GET":
                 return NOTHING, intents.STREAM
@@ -111,13 +120,15 @@ class Traffic:
             return NOTHING, intents.STREAM
         return NOTHING, _by_method(method)
 
-    def _posted(self, path: str, headers: Headers, body: Whole | Stream) -> tuple[Message, Intent]:
-        legacy = self._paths.is_legacy_post(path)
+    def _posted(
+        self, path: str, headers: Headers, body: Whole | Stream, raw: RawHeaders
+    ) -> tuple[Message, Intent]:
         readable = body.data if isinstance(body, Whole) and is_plain_utf8(headers) else b""
         if path in self._paths.tool_routes:
             call = rest.read_tool_call(readable)
             # an unreadable tool call is still one to the caller: its errors speak REST
             return (call, self._decisions.of(call)) if call else (_UNREAD_REST, intents.OPAQUE)
+        legacy = self._paths.is_legacy_post(path)
         if not legacy and not self._paths.is_mcp(path):
             return NOTHING, intents.OPAQUE
         message = jsonrpc.read_request(readable, headers)
@@ -126,7 +137,7 @@ class Traffic:
         if message is None:
             answers = jsonrpc.is_posted_response(readable)
             return NOTHING, intents.RESPONSE if answers else intents.OPAQUE
-        said = self._annotated(headers, message.tool) if message.tool else None
+        said = self._annotated(headers, raw, message.tool) if message.tool else None
         return message, self._decisions.of(message, said)
 
     def _legacy(self, message: Message | None) -> Intent:

@@ -9,6 +9,8 @@ from http import HTTPStatus
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
+from mcp_proxy.core.headers import as_bytes
+
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 # They have no body (RFC 9110 section 6.4.1); of those, 304 may say the length of what it stands for.
 _BODILESS = frozenset({*range(100, 200), 204, 304})
@@ -47,11 +49,7 @@ class Answer(web.StreamResponse):
                 self._lines += "Connection: keep-alive\r\n"
         elif not self._keep_alive:
             self._lines += "Connection: close\r\n"
-        phrase = _PHRASES.get(self._status, "") if self._phrase is None else self._phrase
-        # bytes that are no UTF-8 were read as surrogates, and go back to what they were
-        head = f"HTTP/1.1 {self._status} {phrase}\r\n{self._lines}\r\n".encode(
-            "utf-8", "surrogateescape"
-        )
+        head = head_of(self._status, self._phrase, self._lines)
         writer = self._payload_writer = request.writer
         await writer.write(head + body if body else head)
         if body is None:
@@ -80,3 +78,10 @@ class Answer(web.StreamResponse):
         if length is not None:
             self._lines += f"Content-Length: {length}\r\n"
         return body
+
+
+def head_of(status: int, phrase: str | None, lines: str) -> bytes:
+    """Return a head: status line, whole header lines, empty line."""
+    if phrase is None:
+        phrase = _PHRASES.get(status, "")
+    return as_bytes(f"HTTP/1.1 {status} {phrase}\r\n{lines}\r\n")

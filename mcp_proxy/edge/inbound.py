@@ -10,7 +10,7 @@ from aiohttp import HttpVersion10, web
 from multidict import CIMultiDict
 
 from mcp_proxy.core import headers as rules
-from mcp_proxy.core.call import EMPTY, Call, Peer, RawHeaders, Reply, Stream, Whole
+from mcp_proxy.core.call import EMPTY, Call, Headers, Peer, RawHeaders, Reply, Stream, Whole
 from mcp_proxy.core.clock import Clock, Spawn
 from mcp_proxy.core.errors import (
     BadRequestError,
@@ -28,6 +28,8 @@ from mcp_proxy.core.peers import Proxies
 from mcp_proxy.core.traffic import Traffic
 from mcp_proxy.edge.answer import Answer
 from mcp_proxy.edge.body import read_body
+from mcp_proxy.edge.connection import Connection
+from mcp_proxy.edge.express import Express, Lane
 from mcp_proxy.edge.flow import write_stream
 from mcp_proxy.edge.heartbeat import Heartbeat
 from mcp_proxy.edge.listening import Listening
@@ -60,6 +62,7 @@ class Roads:
     stacks: Mapping[Stack, Forward]
     websocket: Forward
     refusal: Callable[[Call, ProxyError], Awaitable[Reply]]
+    known: Callable[[Call], Reply | None] | None  # the cache's answer, if it is at hand
 
 
 class Inbound:
@@ -82,6 +85,12 @@ class Inbound:
         self._passed: Memo[tuple[bool, RawHeaders], None] = Memo(_REMEMBERED)
         self._heartbeat = Heartbeat(door.sse_keepalive, clock, spawn)
         self._marks = Marks(door.pseudonym, door.admission, clock, enrich=door.enrich)
+        self.express: Express | None = None
+        if roads.known is not None:
+            road = roads.stacks[Stack.FULL]
+            self.express = Express(
+                Lane(traffic, self._marks, road, roads.known, self._request_id, clock)
+            )
 
     @property
     def draining(self) -> bool:
@@ -91,6 +100,8 @@ class Inbound:
     @draining.setter
     def draining(self, begins: bool) -> None:
         self._draining = begins
+        if self.express is not None:
+            self.express.closed = begins
         if begins:
             self._listening.end()
 
@@ -101,15 +112,16 @@ class Inbound:
         arrived = self._clock.now()
         if self._own.is_probe(path):
             return self._own_answer(await self._own.answer(request, path))
-        request_id = rules.harmless_request_id(request.headers.get("X-Request-Id")) or (
-            f"{self._run}{next(self._numbers):08x}"
-        )
+        request_id = self._request_id(request.headers)
         try:
             self._check(request, target)
             if self._own.shadows(path):
                 own = await self._own.answer(request, path)
                 return self._own_answer(
-                    own, self._marks.leave_for_page(request, self._peer(request))
+                    own,
+                    self._marks.leave_for_page(
+                        request.method, request.headers, self._peer(request)
+                    ),
                 )
             call = await self._read(request, path, request_id, arrived)
         except ProxyError as error:
@@ -117,6 +129,7 @@ class Inbound:
             refused = self._call(request, request_id, arrived, Message(dialect))
             reply = await self._roads.refusal(refused, error)
             return await self._write(request, refused, reply)
+        self._learn(request, call)
         if wants_websocket(request):
             reply = await self._roads.websocket(call)
         else:
@@ -137,6 +150,11 @@ class Inbound:
             raise BadRequestError("HTTP/1.0 or later is spoken here.")
         if self.draining:
             raise DrainingError("The sidecar is shutting down.")
+
+    def _request_id(self, headers: Headers) -> str:
+        """Return the client's id of a request, if it is harmless, or one of ours."""
+        claimed = rules.harmless_request_id(headers.get("X-Request-Id"))
+        return claimed or f"{self._run}{next(self._numbers):08x}"
 
     def _peer(self, request: web.BaseRequest) -> Peer:
         return self._door.proxies.peer(request.headers, request.remote or "", request.scheme)
@@ -172,7 +190,7 @@ class Inbound:
         )
         spelling = (
             (request.method, request.raw_path, request.raw_headers, body.data)
-            if isinstance(body, Whole)
+            if isinstance(body, Whole) and rules.is_small(request.raw_headers)
             else None
         )
         reading = self._traffic.understood(request.method, path, request.headers, body, spelling)
@@ -187,8 +205,14 @@ class Inbound:
             peer=self._peer(request),
             arrived=arrived,
             raw=request.raw_headers,
-            same=reading if reading.again else None,
+            same=reading if spelling is not None else None,
         )
+
+    def _learn(self, request: web.BaseRequest, call: Call) -> None:
+        """Let requests with this head be answered at once, if they can be."""
+        connection = request.protocol
+        if self.express is not None and isinstance(connection, Connection):
+            self.express.learn(connection.remote, connection.spelled, call)
 
     def _call(
         self, request: web.BaseRequest, request_id: str, arrived: float, message: Message
@@ -212,15 +236,19 @@ class Inbound:
         if isinstance(body, Relay):
             return await body.run(request, self._spawn, self._listening)
         # an outage, not a refusal: the page is to see the structured error of the call itself
-        if reply.error_code is not None and reply.status >= 500 and is_preflight(request):
+        if (
+            reply.error_code is not None
+            and reply.status >= 500
+            and is_preflight(call.method, call.headers)
+        ):
             reply = Reply(204, CIMultiDict(), EMPTY, attempts=reply.attempts, error_code="")
             body = EMPTY
         if isinstance(body, Whole):
             lines, data = self._marks.marked(call, reply, body.data)
-            return self._answer(request, reply, lines, data)
+            return self._answer(call, reply, lines, data)
         assert isinstance(body, Stream)  # the only Upgrade is a Relay
         lines, _ = self._marks.marked(call, reply, b"")
-        answer = self._answer(request, reply, lines, None)
+        answer = self._answer(call, reply, lines, None)
         ends_with_us = call.intent.stack is Stack.SHORT
         async with self._listening.until_drained() if ends_with_us else nullcontext():
             events = rules.media_type(reply.headers) == EVENT_STREAM
@@ -233,11 +261,9 @@ class Inbound:
         lines = self._marks.lines(reply) + leave
         return Answer(reply.status, reply.reason, lines, reply.body.data)
 
-    def _answer(
-        self, request: web.BaseRequest, reply: Reply, lines: str, data: bytes | None
-    ) -> Answer:
+    def _answer(self, call: Call, reply: Reply, lines: str, data: bytes | None) -> Answer:
         if reply.error_code is not None:
-            lines += self._marks.leave_for_page(request, self._peer(request))
+            lines += self._marks.leave_for_page(call.method, call.headers, call.peer)
         declared = reply.headers.get("Content-Length")
         return Answer(reply.status, reply.reason, lines, data, declared)
 

@@ -4,11 +4,9 @@ from email.utils import format_datetime
 from functools import lru_cache
 from math import floor
 
-from aiohttp import web
-
 from mcp_proxy.core import headers as rules
 from mcp_proxy.core import rest
-from mcp_proxy.core.call import Call, Peer, Reply
+from mcp_proxy.core.call import Call, Headers, Peer, Reply
 from mcp_proxy.core.clock import Clock
 from mcp_proxy.core.message import Dialect
 from mcp_proxy.core.origins import Admission
@@ -52,7 +50,7 @@ class Marks:
     def lines(self, reply: Reply) -> str:
         """Return the header lines of the server, but for those that are said anew."""
         headers = reply.headers
-        lines = "".join(
+        lines = reply.lines or "".join(
             [
                 f"{name}: {value}\r\n"
                 for name, value in headers.items()
@@ -97,9 +95,8 @@ class Marks:
             ),
         )
 
-    def leave_for_page(self, request: web.BaseRequest, peer: Peer) -> str:
+    def leave_for_page(self, method: str, headers: Headers, peer: Peer) -> str:
         """Let a browser page whose Origin has passed read what we answer for ourselves."""
-        headers = request.headers
         origin = headers.get("Origin")
         if origin is None or not self._admission.of(headers.get("Host"), origin, peer)[1]:
             return ""
@@ -108,7 +105,7 @@ class Marks:
             "Access-Control-Allow-Credentials: true\r\n"
             "Vary: Origin\r\n"
         )
-        if not is_preflight(request):
+        if not is_preflight(method, headers):
             return f"{leave}Access-Control-Expose-Headers: {_EXPOSED}\r\n"
         leave += f"Access-Control-Allow-Methods: {headers['Access-Control-Request-Method']}\r\n"
         asked = headers.get("Access-Control-Request-Headers")
@@ -117,9 +114,9 @@ class Marks:
         return leave
 
 
-def is_preflight(request: web.BaseRequest) -> bool:
+def is_preflight(method: str, headers: Headers) -> bool:
     """Tell whether a browser asks before it asks (Fetch, CORS preflight)."""
-    return request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+    return method == "OPTIONS" and "Access-Control-Request-Method" in headers
 
 
 def cache_status(call: Call, reply: Reply) -> str:

@@ -6,16 +6,13 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import web
 
-from mcp_proxy.core import errors
-from mcp_proxy.core.call import Delivery
-from mcp_proxy.core.errors import BadRequestError, InternalError, ProxyError
-from mcp_proxy.edge.answer import Answer
+from mcp_proxy.edge.connection import Connection, can_tell_requests_apart
+from mcp_proxy.edge.express import Express
 from mcp_proxy.edge.pool import FIELD_LIMIT
-from mcp_proxy.layers.rescue import PROBLEM, problem
 
 _BACKLOG = 1024
 _KEEP_ALIVE = 75.0  # seconds; aiohttp's own default is an hour
@@ -27,9 +24,17 @@ _SHUTDOWN = 0.5
 _ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
-_NO_STORE = "Cache-Control: no-store\r\n"
+class Answering(Protocol):
+    """What answers the requests of the port."""
 
-Answering = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+    @property
+    def express(self) -> Express | None:
+        """Return what answers some of them at once."""
+        ...
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request, whatever it is."""
+        ...
 
 
 class Request(web.BaseRequest):
@@ -40,36 +45,13 @@ class Request(web.BaseRequest):
 
 
 class Port(web.Server):
-    """A server whose own errors are as structured as all others."""
+    """A server whose connections are ours."""
+
+    express: Express | None = None
 
     def __call__(self) -> web.RequestHandler:
         """Return what speaks HTTP on one connection."""
-        return Connection(self, loop=self._loop, **self._kwargs)
-
-
-class Connection(web.RequestHandler):
-    """One connection; what is no HTTP gets an answer, too."""
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002 - it quotes the request
-    ) -> web.StreamResponse:
-        """Answer in our own words, and close: who speaks no HTTP is not heard out."""
-        if status >= 500:
-            self.log_exception("Error handling a request", exc_info=exc)
-        if request.writer.output_size > 0:
-            raise ConnectionError("an answer has begun")
-        error: ProxyError = BadRequestError("This is not HTTP/1.1 as it is spoken here.")
-        if status >= 500:
-            error = InternalError("The sidecar made a mistake.", delivered=Delivery.UNKNOWN)
-        details = errors.details(error, repeatable=False, request_id="")
-        body = problem(error, details)
-        answer = Answer(status, None, f"Content-Type: {PROBLEM}\r\n{_NO_STORE}", body)
-        answer.force_close()
-        return answer
+        return Connection(self, self.express, loop=self._loop, **self._kwargs)
 
 
 async def listen(answering: Answering, host: str, port: int) -> tuple[web.ServerRunner, list[str]]:
@@ -91,6 +73,7 @@ async def listen(answering: Answering, host: str, port: int) -> tuple[web.Server
         max_line_size=FIELD_LIMIT,
         read_bufsize=_READ_BUFFER,
     )
+    server.express = answering.express if can_tell_requests_apart() else None
     runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN)
     await runner.setup()
     urls = []

@@ -1,7 +1,6 @@
 """Answer from what we know."""
 
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -11,7 +10,6 @@ from mcp_proxy.core.clock import Clock, Spawn
 from mcp_proxy.core.errors import ProxyError
 from mcp_proxy.core.frame import Frame, pack, unpack
 from mcp_proxy.core.keys import Keyring
-from mcp_proxy.core.memo import Memo
 from mcp_proxy.core.reading import read_answer
 from mcp_proxy.core.scopes import KEY_LENGTH, label, of_caller, scopes
 from mcp_proxy.core.shelf import Edition, Shelf
@@ -24,20 +22,31 @@ _SMALL = 8192
 _EARLY = 0.05
 
 
-class Name(NamedTuple):
-    """What one answer is called in the store, but for the generation."""
+class Name:
+    """What one answer is called in the store, but for the generation; and where it is just now."""
 
-    digest: str
-    scopes: tuple[str, ...]
+    __slots__ = ("digest", "label", "place", "scopes")
+
+    def __init__(self, digest: str, scopes: tuple[str, ...], called: str) -> None:
+        self.digest = digest
+        self.scopes = scopes
+        self.label = called  # for people
+        self.place: Place | None = None
+
+    def at(self, edition: Edition) -> "Place":
+        """Return where the answer is kept under an edition."""
+        place = self.place
+        if place is None or place.edition is not edition:
+            key = f"{self.label}\n{edition.token}{self.digest}"
+            place = self.place = Place(key, self, edition)
+        return place
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """Which answer a call asks for."""
 
     own: Name | None  # None if the call has no key
     shared: Name | None  # of an answer that is for everybody (MCP_CACHE_SHARE_PUBLIC)
-    label: str  # for people
     may_be_old: bool  # the caller takes an answer that we know
 
 
@@ -89,32 +98,54 @@ class Cache:
         self._keyring = keyring
         self._clock = clock
         self._limit = limit
-        self._met: Memo[object, Wanted] = Memo(_REMEMBERED)
-        self._places: Memo[Name, Place] = Memo(_REMEMBERED)
         self._unpacked = lru_cache(_REMEMBERED)(unpack)
 
-    async def __call__(self, call: Call, forward: Forward) -> Reply:
-        """Return a stored answer, or ask on and store what may be stored."""
+    def known(self, call: Call) -> Reply | None:
+        """Return a fresh answer that is found without waiting; None says nothing."""
         if call.intent.keep is None:
-            return await forward(call)
+            return None
         wanted = self._wanted(call)
-        own = await self._place(wanted.own, wanted.label)
-        if own is None:
-            return await forward(call)
-        shared = await self._place(wanted.shared, wanted.label) if wanted.shared else None
-        place, frame = own, await self._recall(own) if wanted.may_be_old else None
-        if frame is None and shared is not None and wanted.may_be_old:
-            place, frame = shared, await self._recall(shared)
-        if frame is not None:
+        if not wanted.may_be_old:
+            return None
+        for name in (wanted.own, wanted.shared):
+            edition = self._shelf.glance(name.scopes) if name is not None else None
+            if name is None or edition is None:
+                continue
+            place = name.at(edition)
+            data = self._shelf.at_hand(place.key)
+            frame = self._read(data) if data is not None else None
+            if frame is None or frame.stored < edition.since:
+                continue
             age = frame.age(self._clock.epoch())
             if age < frame.terms.fresh * (1 - _EARLY):
                 return _told(call, frame, age, place)
-        ask = _Asking(call._replace(key=own.key), forward, own, shared)
+        return None
+
+    async def __call__(self, call: Call, forward: Forward) -> Reply:
+        """Return a stored answer, or ask on and store what may be stored."""
+        if call.known is not None:
+            return call.known
+        wanted = self._wanted(call) if call.intent.keep is not None else None
+        own = await self._place(wanted.own) if wanted is not None else None
+        if wanted is None or own is None:
+            return await forward(call)
+        ask = _Asking(call._replace(key=own.key), forward, own, await self._place(wanted.shared))
         if not wanted.may_be_old:
             return await self._kept(ask, await forward(call), why="request")
+        place, frame = await self._found(ask)
         if frame is None:
             return await self._kept(ask, await forward(ask.call), why="miss")
+        age = frame.age(self._clock.epoch())
+        if age < frame.terms.fresh * (1 - _EARLY):
+            return _told(call, frame, age, place)
         return await self._ending(ask, place, frame)
+
+    async def _found(self, ask: _Asking) -> tuple[Place, Frame | None]:
+        """Return the caller's own answer, else the one for everybody."""
+        frame = await self._recall(ask.own)
+        if frame is None and ask.shared is not None:
+            return ask.shared, await self._recall(ask.shared)
+        return ask.own, frame
 
     async def _ending(self, ask: _Asking, place: Place, frame: Frame) -> Reply:
         """Tell what is known, while that may be; refresh it in its last moments and after."""
@@ -155,15 +186,9 @@ class Cache:
             storable=True
         )
 
-    async def _place(self, name: Name | None, called: str) -> Place | None:
+    async def _place(self, name: Name | None) -> Place | None:
         edition = await self._shelf.edition(name.scopes) if name is not None else None
-        if name is None or edition is None:
-            return None
-        known = self._places.get(name)
-        if known is not None and known.edition is edition:
-            return known
-        place = Place(f"{called}\n{edition.token}{name.digest}", name, edition)
-        return self._places.keep(name, place)
+        return name.at(edition) if name is not None and edition is not None else None
 
     def _refresh(self, ask: _Asking) -> None:
         if ask.own.key not in self._refreshing:
@@ -179,30 +204,33 @@ class Cache:
             self._refreshing.discard(ask.own.key)
 
     def _wanted(self, call: Call) -> Wanted:
-        known = self._met.get(call.same)
-        if known is None:
-            own, shared = self._keyring.of(call), self._keyring.shared(call)
-            known = Wanted(
-                Name(own, scopes(call.message, own, of_caller(self._keyring.who(call).credentials)))
-                if own
-                else None,
-                Name(shared, scopes(call.message, shared)) if shared else None,
-                label(call.message),
-                freshness.may_look(call),
-            )
-            if call.same is not None:
-                self._met.keep(call.same, known)
-        return known
+        known = call.same.wanted if call.same is not None else None
+        if isinstance(known, Wanted):
+            return known
+        who, message = self._keyring.who(call), call.message
+        own, shared = self._keyring.of(call), self._keyring.shared(call)
+        called = label(message)
+        wanted = Wanted(
+            Name(own, scopes(message, own, of_caller(who.credentials)), called) if own else None,
+            Name(shared, scopes(message, shared), called) if shared else None,
+            freshness.may_look(call),
+        )
+        if call.same is not None:
+            call.same.wanted = wanted
+        return wanted
 
     async def _recall(self, place: Place) -> Frame | None:
         data = await self._shelf.get(place.key)
         if data is None:
             return None
-        frame = self._unpacked(data) if len(data) <= _SMALL else unpack(data)
+        frame = self._read(data)
         if frame is None:
             await self._shelf.delete(place.key)
             return None
         return frame if frame.stored >= place.edition.since else None
+
+    def _read(self, data: bytes) -> Frame | None:
+        return self._unpacked(data) if len(data) <= _SMALL else unpack(data)
 
     async def _kept(self, ask: _Asking, reply: Reply, why: str) -> Reply:
         collapsed = reply.cache is not None and reply.cache.collapsed

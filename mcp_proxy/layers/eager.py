@@ -38,3 +38,7 @@ class Begun(Generic[T]):
             except StopIteration as end:
                 result: T = end.value
                 return result
+
+    def close(self) -> None:
+        """Give up work that nobody awaits."""
+        self._steps.close()

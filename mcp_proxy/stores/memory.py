@@ -136,6 +136,10 @@ class MemoryShelf:
 
     async def edition(self, scopes: tuple[str, ...]) -> Edition:
         """Return the edition of these scopes."""
+        return self.glance(scopes)
+
+    def glance(self, scopes: tuple[str, ...]) -> Edition:
+        """Return the edition of these scopes."""
         if not self._scopes and not self._quiet_until:
             return self._edition
         token = self._edition.token
@@ -146,6 +150,10 @@ class MemoryShelf:
         return Edition(token, storable=storable)
 
     async def get(self, key: str) -> bytes | None:
+        """Return what was put there, unless its time is over."""
+        return self._memory.look(key)
+
+    def at_hand(self, key: str) -> bytes | None:
         """Return what was put there, unless its time is over."""
         return self._memory.look(key)
 

@@ -132,6 +132,12 @@ class RedisShelf:
         text = "".join(token.decode("ascii", "replace") for token in tokens if token)
         return Edition(text, storable=quarantined is None, since=moment(since))
 
+    def glance(self, scopes: tuple[str, ...]) -> None:
+        """Nothing is known without asking."""
+
+    def at_hand(self, key: str) -> None:
+        """Nothing is found without asking."""
+
     async def _pay(self) -> bool:
         """Write the token that is owed; all who would read meanwhile wait for the one who writes."""
         async with self._paying:

@@ -79,17 +79,28 @@ class TieredShelf:
         """Return the edition as Redis named it within the last second; None while in trouble."""
         if self._redis.resting:
             return None
+        leased = self.glance(scopes)
+        if leased is not None:
+            return leased
         # from when it is asked, not answered: the answer may be under way for a while
         now, ended = self._now(), self._ended
-        lease = self._leases.get(scopes)
-        if lease is not None and now < lease.until:
-            return lease.edition
         edition = await self._redis.edition(scopes)
         short = sum(map(len, scopes)) <= _LONGEST_SCOPES
         # an invalidation of our own meanwhile may have made it an old one
         if edition is not None and ended == self._ended and short:
             self._leases.keep(scopes, _Lease(edition, now + LEASE))
         return edition
+
+    def glance(self, scopes: tuple[str, ...]) -> Edition | None:
+        """Return the edition if Redis named it within the last second and is not in trouble."""
+        lease = self._leases.get(scopes)
+        if lease is None or self._now() >= lease.until or self._redis.resting:
+            return None
+        return lease.edition
+
+    def at_hand(self, key: str) -> bytes | None:
+        """Return what is in memory."""
+        return self._memory.at_hand(key)
 
     async def get(self, key: str) -> bytes | None:
         """Return what is in memory, else what any sidecar put into Redis."""

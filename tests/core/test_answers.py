@@ -1,6 +1,5 @@
 """One answer for several callers."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -170,7 +169,7 @@ def test_a_kept_answer_comes_with_the_callers_id_in_a_type_that_it_accepts(
 
 def test_a_kept_answer_on_several_lines_is_one_event() -> None:
     """WHATWG HTML, section 9.2.6: each line of an event's data has its own `data:`."""
-    pretty = replace(KEPT, body=b'{\n "id": 1,\n "result": {}\n}', id_span=(9, 10))
+    pretty = KEPT._replace(body=b'{\n "id": 1,\n "result": {}\n}', id_span=(9, 10))
     answer = answers.told(pretty, asked(tool(request_id=7), Accept=EVENTS))
     assert answers.answer_in(answer, LIMIT) == b'{\n "id": 7,\n "result": {}\n}'
 

@@ -1,6 +1,6 @@
 """The form in which an answer is kept."""
 
-import json
+import struct
 
 import pytest
 from hypothesis import given
@@ -11,24 +11,30 @@ from mcp_proxy.core.frame import Frame, pack, unpack
 from mcp_proxy.core.freshness import Terms
 from mcp_proxy.core.headers import is_sound
 
-finite = st.floats(allow_nan=False, allow_infinity=False)
+moments = st.floats(-1e12, 1e12)
 # header bytes that are no UTF-8 come from aiohttp as surrogates
 texts = (
     st.binary(max_size=20).map(lambda raw: raw.decode("utf-8", "surrogateescape")).filter(is_sound)
 )
+names = st.text("abcdefghijklmnopqrstuvwxyzABCXYZ0123456789!#$%&'*+-.^_`|~", min_size=1, max_size=9)
+spans = st.tuples(st.integers(0, 99), st.integers(1, 100)).filter(lambda span: span[0] < span[1])
 frames = st.builds(
     Frame,
-    headers=st.lists(st.tuples(texts, texts), max_size=4).map(CIMultiDict),
-    body=st.binary(max_size=100),
-    stored=finite,
-    terms=st.builds(Terms, finite, finite, finite),
-    id_span=st.none() | st.tuples(st.integers(0, 100), st.integers(0, 100)),
+    headers=st.lists(st.tuples(names, texts), max_size=4).map(CIMultiDict),
+    body=st.binary(min_size=100, max_size=120),
+    stored=moments,
+    terms=st.builds(Terms, moments, moments, moments),
+    id_span=st.none() | spans,
+    lines=st.just(""),
 )
 
 
-def packed(head: object, body: bytes = b"{}") -> bytes:
-    spelled = head if isinstance(head, bytes) else json.dumps(head).encode()
-    return b"".join((pack(FRAME)[:4], len(spelled).to_bytes(4, "big"), spelled, body))
+def packed(
+    *numbers: float, span: tuple[int, int] = (-1, -1), lines: bytes = b"", says: int | None = None
+) -> bytes:
+    """Spell a frame by hand: times, where the id stands, header lines, and how long they claim to be."""
+    length = len(lines) if says is None else says
+    return struct.pack(">4sddddiiI", MAGIC, *numbers, *span, length) + lines + b"{}"
 
 
 FRAME = Frame(
@@ -38,48 +44,64 @@ FRAME = Frame(
     Terms(300.0, 30.0, 600.0),
     (6, 7),
 )
+MAGIC = pack(FRAME)[:4]
+SOON = (1.0, 2.0, 0.0, 0.0)
 
 
 @given(frame=frames)
 def test_what_is_packed_is_unpacked_as_it_was(frame: Frame) -> None:
-    assert unpack(pack(frame)) == frame
+    found = unpack(pack(frame))
+    assert found is not None
+    assert found._replace(lines="") == frame
+    spelled = "".join(f"{name}: {value}\r\n" for name, value in frame.headers.items())
+    assert found.lines == spelled
 
 
-@given(data=st.binary() | st.binary().map(b"mcs2".__add__) | st.binary().map(packed))
+@given(data=st.binary() | st.binary(max_size=43).map(MAGIC.__add__))
 def test_garbage_is_a_miss(data: bytes) -> None:
     """F24: Redis may hold anything; whatever it is, a call goes on."""
     assert unpack(data) is None
+
+
+@given(data=st.binary(min_size=44, max_size=200))
+def test_garbage_behind_the_right_start_breaks_nothing(data: bytes) -> None:
+    """F24: it is read as a frame or not, and never raises."""
+    unpack(MAGIC + data)
+
+
+def test_a_frame_spelled_by_hand_is_one() -> None:
+    """Or the refusals below would prove nothing."""
+    frame = unpack(packed(*SOON, span=(0, 1), lines=b"A: b\r\n"))
+    assert frame == Frame(CIMultiDict(A="b"), b"{}", 1.0, Terms(2.0, 0.0, 0.0), (0, 1), "A: b\r\n")
 
 
 @pytest.mark.parametrize(
     "data",
     [
         b"",
-        b"mcs2",
-        b"mcs1" + pack(FRAME)[4:],
+        MAGIC,
+        b"mcs2" + pack(FRAME)[4:],
         b"\x80\x04\x95" + pack(FRAME),
-        packed(b"[[],1,2,null"),
-        packed({"headers": []}),
-        packed(None),
-        packed([[], 1.0, 2.0]),
-        packed([[], 1.0, 2.0, 0.0, 0.0, None, None]),
-        packed([[["a"]], 1.0, 2.0, 0.0, 0.0, None]),
-        packed([[["a", "b", "c"]], 1.0, 2.0, 0.0, 0.0, None]),
-        packed([5, 1.0, 2.0, 0.0, 0.0, None]),
-        packed([[], "1.0", 2.0, 0.0, 0.0, None]),
-        packed([[], None, 2.0, 0.0, 0.0, None]),
-        packed([[], 1.0, float("inf"), 0.0, 0.0, None]),
-        packed([[], float("nan"), 2.0, 0.0, 0.0, None]),
-        packed([[], 1.0, 10**400, 0.0, 0.0, None]),
-        packed([[], 1.0, 2.0, 0.0, 0.0, 7]),
-        packed([[], 1.0, 2.0, 0.0, 0.0, {}]),
-        packed([[], 1.0, 2.0, 0.0, 0.0, [1]]),
-        packed([[], 1.0, 2.0, 0.0, 0.0, ["a", "b"]]),
-        packed(b"[" * 100_000),
+        packed(float("nan"), 2.0, 0.0, 0.0),
+        packed(1.0, float("inf"), 0.0, 0.0),
+        packed(1.0, float("inf"), float("-inf"), 0.0),
+        packed(1.0, 2.0, float("nan"), 0.0),
+        packed(*SOON, span=(1, 1)),
+        packed(*SOON, span=(1, 0)),
+        packed(*SOON, span=(0, 3)),
+        packed(*SOON, says=3),
+        packed(*SOON, says=2**32 - 1),
+        packed(*SOON, lines=b"no colon\r\n"),
+        packed(*SOON, lines=b": no name\r\n"),
+        packed(*SOON, lines=b"A: b\nInjected: c\r\n"),
+        packed(*SOON, lines=b"A: b\x00\r\n"),
+        packed(*SOON, lines=b"content-length: 7\r\n"),
+        packed(*SOON, lines=b"Transfer-Encoding: chunked\r\n"),
+        packed(*SOON, lines=b"A: b\r\n\r\n"),
     ],
 )
 def test_a_frame_of_another_make_is_a_miss(data: bytes) -> None:
-    """F24: foreign versions, halves, and heads that are JSON but not ours."""
+    """F24: foreign versions, halves, and numbers and lines that are not ours."""
     assert unpack(data) is None
 
 

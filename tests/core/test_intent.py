@@ -1,7 +1,7 @@
 """What a call may do: every row of the table in DESIGN section 4."""
 
 import tracemalloc
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
@@ -56,7 +56,7 @@ def decide(
 
 
 def with_token(message: Message) -> Message:
-    return replace(message, params={**message.params, "_meta": {"progressToken": 1}})
+    return message._replace(params={**message.params, "_meta": {"progressToken": 1}})
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def test_lists_and_resources_are_repeated_kept_and_shared(
     method: str, stateless: bool, seconds: float
 ) -> None:
     """DESIGN section 4, row 1: `ttlMs`, else MCP_CACHE_TTL, in the 2026-07-28 era 0."""
-    message = replace(rpc(method), stateless=stateless)
+    message = rpc(method)._replace(stateless=stateless)
     keep = Keep(seconds, obeys_hint=True, in_outage=method == "server/discover")
     assert row(decide(message)) == Row(True, keep, collapsible=True, writes=False)
     assert not decide(with_token(message)).collapsible
@@ -226,14 +226,14 @@ def test_a_continuation_is_neither_repeated_nor_kept(
     message: Message, annotations: Annotations | None, writes: bool, key: str
 ) -> None:
     """DESIGN section 4, row of "never": it belongs to one exchange."""
-    continued = replace(message, params={**message.params, key: None})
+    continued = message._replace(params={**message.params, key: None})
     assert row(decide(continued, annotations)) == Row(writes=writes)
 
 
 def test_a_rest_argument_of_that_name_continues_nothing() -> None:
     rule = Rule("look", read_only=True)
     message = rest_tool()
-    named = replace(message, params={**message.params, "task": 1})
+    named = message._replace(params={**message.params, "task": 1})
     assert decide(named, None, rule) == decide(message, None, rule)
 
 

@@ -1,7 +1,6 @@
 """Under which name an answer is kept: what must never share one, and what always may."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -13,7 +12,7 @@ from multidict import CIMultiDict
 from mcp_proxy.core import keys
 from mcp_proxy.core.call import Call, Headers
 from mcp_proxy.core.headers import end_to_end
-from mcp_proxy.core.keys import NEUTRAL, Keyring
+from mcp_proxy.core.keys import NEUTRAL, Callers, Keyring
 from mcp_proxy.core.message import Dialect, Message
 from mcp_proxy.core.reading import read_object
 from tests.fakes import call, rest_tool, rpc, tool
@@ -114,7 +113,7 @@ def test_the_order_of_members_does_not_matter(dialect: Dialect, said: Any, rando
         return random.sample(items, len(items))
 
     message = Message(dialect, params={"arguments": said})
-    other = replace(message, params=shuffled(message.params, turn))
+    other = message._replace(params=shuffled(message.params, turn))
     assert of(message) == of(other)
 
 
@@ -195,8 +194,8 @@ def test_two_spellings_share_a_key_if_every_server_reads_the_same(
         lambda asked: asked._replace(message=rpc("prompts/list")),
         lambda asked: asked._replace(message=rpc("tools/list", 1, cursor="2")),
         lambda asked: asked._replace(message=rpc("tools/list", 1, _meta={"tenant": "b"})),
-        lambda asked: asked._replace(message=replace(asked.message, dialect=Dialect.REST)),
-        lambda asked: asked._replace(message=replace(asked.message, method="tools/lis\udc74")),
+        lambda asked: asked._replace(message=asked.message._replace(dialect=Dialect.REST)),
+        lambda asked: asked._replace(message=asked.message._replace(method="tools/lis\udc74")),
     ],
 )
 def test_whatever_is_asked_differently_is_kept_apart(changed: Callable[[Call], Call]) -> None:
@@ -408,3 +407,16 @@ def test_who_asks_is_worked_out_once_for_the_same_headers() -> None:
     assert ring.who(other).credentials != ring.who(asked).credentials
     large = asked._replace(raw=((b"Authorization", b"a" * 5000),))
     assert ring.who(large) is not ring.who(large)
+
+
+def test_callers_are_told_apart_by_their_heads() -> None:
+    """The same head is worked out once; one that is not spelled, each time."""
+    callers = Callers()
+    heads = [CIMultiDict({"Authorization": f"Bearer {name}"}) for name in ("a", "b")]
+    raws = [((b"Authorization", f"Bearer {name}".encode()),) for name in ("a", "b")]
+    for _ in range(2):
+        said = [callers.of(head, raw) for head, raw in zip(heads, raws, strict=True)]
+        assert (
+            said == [callers.of(head, ()) for head in heads] == list(map(keys.credentials, heads))
+        )
+    assert len(set(said)) == len(callers._met) == 2

@@ -26,12 +26,12 @@ REST = {"service": "jira", "tool_name": "look", "params": {}}
 STATELESS = ("MCP-Protocol-Version", "2026-07-28")
 
 
-def nothing_said(headers: Headers, name: str) -> None:
+def nothing_said(headers: Headers, raw: RawHeaders, name: str) -> None:
     return None
 
 
 def traffic(
-    annotated: Callable[[Headers, str], Annotations | None] = nothing_said, **paths: Any
+    annotated: Callable[[Headers, RawHeaders, str], Annotations | None] = nothing_said, **paths: Any
 ) -> Traffic:
     return Traffic(Paths(**paths), Decisions(POLICY), annotated)
 
@@ -250,7 +250,7 @@ def test_annotations_are_asked_for_as_the_caller_who_calls_the_tool() -> None:
     """Protocol section 4: learned from the server's own list, per identity."""
     questions: list[tuple[str | None, str]] = []
 
-    def annotated(headers: Headers, name: str) -> Annotations:
+    def annotated(headers: Headers, raw: RawHeaders, name: str) -> Annotations:
         questions.append((headers.get("Authorization"), name))
         return Annotations(read_only=True)
 
@@ -275,7 +275,7 @@ def test_annotations_are_asked_for_as_the_caller_who_calls_the_tool() -> None:
 def test_annotations_are_asked_for_nowhere_else(path: str, body: dict[str, Any]) -> None:
     """DESIGN section 4: they name tools of the MCP endpoint, not of the services behind REST."""
 
-    def annotated(headers: Headers, name: str) -> Annotations:
+    def annotated(headers: Headers, raw: RawHeaders, name: str) -> Annotations:
         raise AssertionError(name)
 
     posted(path, body, to=traffic(annotated))
@@ -317,7 +317,6 @@ def test_the_same_request_is_read_once() -> None:
     """Two requests that say the same have one reading; any difference makes another."""
     to, body = traffic(), json.dumps(LIST).encode()
     first = reading(to, spelled(body))
-    assert first.again
     assert reading(to, spelled(body)) is first
     others = [
         spelled(body + b" "),
@@ -331,10 +330,8 @@ def test_the_same_request_is_read_once() -> None:
 def test_what_is_large_is_read_each_time() -> None:
     """F46: a memory of callers' bytes is bounded in number and in size."""
     to, body = traffic(), json.dumps(LIST).encode()
-    for large in (spelled(body + b" " * 2048), spelled(body, (*HEAD, (b"X", b"x" * 2048)))):
-        first = reading(to, large)
-        assert not first.again
-        assert reading(to, large) is not first
+    large = spelled(body + b" " * 2048)
+    assert reading(to, large) is not reading(to, large)
     for number in range(5000):
         reading(to, spelled(b"%d" % number))
     assert len(to._known) <= 512
@@ -342,7 +339,7 @@ def test_what_is_large_is_read_each_time() -> None:
 
 def test_new_annotations_are_read_anew() -> None:
     said: dict[str, Annotations] = {}
-    to = traffic(lambda _, name: said.get(name))
+    to = traffic(lambda _, __, name: said.get(name))
     call = spelled(json.dumps({**CALL, "params": {"name": "peek"}}).encode())
     assert reading(to, call).intent.writes
     said["peek"] = Annotations(read_only=True)

@@ -17,11 +17,12 @@ from mcp_proxy.core.errors import (
 )
 from mcp_proxy.core.frame import Frame, pack
 from mcp_proxy.core.freshness import Terms
-from mcp_proxy.core.intent import Keep
+from mcp_proxy.core.intent import OPAQUE, Keep
 from mcp_proxy.core.keys import Keyring, credentials
 from mcp_proxy.core.message import Message
 from mcp_proxy.core.scopes import of_caller
 from mcp_proxy.core.shelf import Edition
+from mcp_proxy.core.traffic import Reading
 from mcp_proxy.core.verdict import Verdict
 from mcp_proxy.layers.cache import Cache
 from mcp_proxy.stores.memory import MemoryShelf
@@ -61,8 +62,12 @@ class Shelf(MemoryShelf):
 
     known = True
 
-    async def edition(self, scopes: tuple[str, ...]) -> Edition:
-        found = await super().edition(scopes)
+    since = 0.0
+
+    def glance(self, scopes: tuple[str, ...]) -> Edition:
+        found = super().glance(scopes)
+        if self.since:
+            found = found._replace(since=self.since)
         return found if self.known else None  # type: ignore[return-value]
 
 
@@ -450,7 +455,7 @@ async def test_a_narrow_clear_drops_what_it_names(scope: str, left: set[str]) ->
 async def test_a_request_that_is_recognised_is_looked_up_as_another_like_it() -> None:
     """`same` spares the work of making the key; it is one object for one spelling."""
     bench, origin = Bench(), Script(answer(), answer())
-    same, other = object(), object()
+    same, other = (Reading(tool(), KEPT) for _ in range(2))
     asked = call(KEPT, tool())._replace(same=same)
     for _ in range(3):
         await within(bench.cache(asked, origin))
@@ -458,6 +463,59 @@ async def test_a_request_that_is_recognised_is_looked_up_as_another_like_it() ->
     assert len(origin.calls) == 1
     await within(bench.cache(asked._replace(same=other, target="/mcp/"), origin))
     assert len(origin.calls) == 2
+
+
+# --- at hand
+
+
+async def test_what_is_at_hand_is_told_without_waiting() -> None:
+    bench, origin = Bench(), Script(answer())
+    asked = call(KEPT, tool())
+    assert bench.cache.known(asked) is None
+    await bench.ask(origin)
+    found = bench.cache.known(asked)
+    assert found is not None
+    assert found.cache is not None
+    assert found.cache.hit
+    assert await within(bench.cache(asked._replace(known=found), origin)) is found
+    assert bench.cache.known(asked._replace(intent=OPAQUE)) is None
+    fresh = CIMultiDict({"Cache-Control": "no-cache"})
+    assert bench.cache.known(asked._replace(headers=fresh)) is None
+
+
+async def test_what_is_at_hand_ends_with_its_time() -> None:
+    """Before the last moments, in which an answer is refreshed: that is the usual way's work."""
+    bench, origin = Bench(), Script(answer())
+    asked = call(KEPT, tool())
+    await bench.ask(origin)
+    await bench.clock.advance(284.0)
+    assert bench.cache.known(asked) is not None
+    await bench.clock.advance(2.0)
+    assert bench.cache.known(asked) is None
+
+
+async def test_what_was_made_invalid_is_not_at_hand() -> None:
+    """F36."""
+    bench, origin = Bench(), Script(answer(), answer())
+    asked = call(KEPT, tool())
+    await bench.ask(origin)
+    await bench.shelf.invalidate()
+    assert bench.cache.known(asked) is None
+
+
+async def test_what_is_void_or_unreadable_is_not_at_hand() -> None:
+    """F24; a clear by age leaves it in the other tier."""
+    bench, origin = Bench(), Script(answer())
+    asked = call(KEPT, tool())
+    await bench.ask(origin)
+    bench.shelf.since = bench.clock.epoch() + 1
+    assert bench.cache.known(asked) is None
+    bench.shelf.since = 0.0
+    (key,) = bench.shelf._memory.keys()
+    await bench.shelf.put(key, b"garbage", 100.0)
+    assert bench.cache.known(asked) is None
+    bench.shelf.known = False
+    assert bench.cache.known(asked) is None
 
 
 # --- stale
@@ -701,3 +759,16 @@ async def test_a_tools_answer_is_never_everybodys() -> None:
     for who in "ab":
         await within(bench.cache(call(KEPT, tool(), headers={"Authorization": who}), origin))
     assert len(origin.calls) == 2
+
+
+async def test_what_is_for_everybody_is_at_hand_for_everybody() -> None:
+    bench = Bench()
+    bench.cache = Cache(bench.shelf, Keyring("old", share_public=True), bench.clock, spawn, 1 << 20)
+    asked = call(LISTED, rpc("tools/list"), headers={"Authorization": "a"})
+    await within(bench.cache(asked, Script(scoped("public"))))
+    other = call(LISTED, rpc("tools/list"), headers={"Authorization": "b"})
+    found = bench.cache.known(other)
+    assert found is not None
+    assert data(found) == data(scoped("public"))
+    await bench.shelf.invalidate()
+    assert bench.cache.known(other) is None

@@ -84,3 +84,16 @@ async def test_a_cancellation_reaches_the_work() -> None:
     with pytest.raises(asyncio.CancelledError):
         await within(waiting)
     assert ended == [True]
+
+
+async def test_work_that_is_given_up_is_tidied_up() -> None:
+    ended = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(True)
+
+    Begun(work()).close()
+    assert ended == [True]

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -96,7 +95,7 @@ async def test_a_tool_call_gets_a_result_that_a_model_can_read() -> None:
 
 async def test_a_tool_result_of_the_stateless_era_says_that_it_is_complete() -> None:
     """MCP 2026-07-28: `resultType` is required."""
-    message = replace(tool(), stateless=True)
+    message = tool()._replace(stateless=True)
     assert said(await answered(open_circuit(), call(WRITE, message)))["result"]["resultType"] == (
         "complete"
     )
