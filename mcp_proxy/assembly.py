@@ -240,7 +240,7 @@ class Sidecar:
         return (
             Cache(shelf, keyring, self._clock, self._tasks, limit),
             Coalesce(settings.server.request_timeout, self._clock, self._tasks, limit),
-            Invalidate(shelf, settings.cache.quarantine, self._tasks),
+            Invalidate(shelf, settings.cache.quarantine, self._tasks, self._invalidated),
         )
 
     def _wire(self) -> Wire:
@@ -317,6 +317,19 @@ class Sidecar:
         if self.shelf is not None:
             await self.shelf.invalidate()
             self._log("cache.invalidated", reason="the server spoke on a stream")
+
+    def _invalidated(self, call: Call, entries: int, unknown: bool) -> None:  # noqa: FBT001 - a port
+        message = call.message
+        self.metrics.invalidated(message.service, message.named)
+        self._log(
+            "cache.invalidated",
+            "info" if entries or unknown else "debug",
+            request_id=call.request_id,
+            service=message.service,
+            tool=message.named,
+            reason="fate unknown" if unknown else "write",
+            entries=entries,
+        )
 
     async def tools_changed(self) -> None:
         """Drop all stored answers, and what was known of the tools."""
@@ -407,14 +420,13 @@ class Sidecar:
     def _cache_facts(self) -> dict[str, object] | None:
         if self.shelf is None:
             return None
-        hits, misses = self.metrics.hits_and_misses
-        return {**self.shelf.snapshot(), "hits": hits, "misses": misses}
+        return {**self.shelf.snapshot(), **self.metrics.cache(self.shelf.kept())}
 
     def _metrics(self) -> dict[str, Any]:
         return {
-            **self.metrics.snapshot(),
+            **self.metrics.snapshot(self.shelf.kept() if self.shelf is not None else {}),
             "circuits": self.breaker.snapshot() if self.breaker else {},
-            "cache": self._cache_facts(),
+            "cache": self.shelf.snapshot() if self.shelf is not None else None,
             "open_streams": self.outbound.open_streams,
             "log_lines_dropped": self._log.dropped,
             "uptime_seconds": round(self._clock.now() - self._began, 3),

@@ -26,6 +26,11 @@ class Message(NamedTuple):
     stateless: bool = False  # the 2026-07-28 era
 
     @property
+    def named(self) -> str:
+        """Return what it is counted under: its tool, its method, or the dialect of what is neither."""
+        return self.tool or self.method or self.dialect
+
+    @property
     def wants_answer(self) -> bool:
         """Tell whether a JSON answer must come that can be judged."""
         return self.dialect is Dialect.REST or self.id is not None

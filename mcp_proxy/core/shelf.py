@@ -1,5 +1,6 @@
 """The port through which layers reach stored answers; `stores/` holds the shelves."""
 
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 
@@ -52,6 +53,10 @@ class Shelf(Protocol):
 
     def snapshot(self) -> dict[str, object]:
         """Return sizes and bounds, for people."""
+        ...
+
+    def kept(self) -> Mapping[str, Mapping[str, int]]:
+        """Return entries, bytes and evicted of this process, by label (core/scopes)."""
         ...
 
     async def aclose(self) -> None:

@@ -1,6 +1,7 @@
 """Drop what a call may have made stale."""
 
 from asyncio import CancelledError
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -13,6 +14,10 @@ from mcp_proxy.core.scopes import of_caller, of_pattern
 from mcp_proxy.core.shelf import Shelf
 from mcp_proxy.core.verdict import Verdict
 from mcp_proxy.layers.chain import Forward
+
+# Hears of a call that made answers invalid: how many were dropped from this process, and whether
+# the fate of the call is unknown.
+Told = Callable[[Call, int, bool], None]
 
 
 @dataclass(slots=True)
@@ -30,8 +35,11 @@ class Invalidate:
     the call is unknown, the server may still carry it out, so nothing is stored for a while.
     """
 
-    def __init__(self, shelf: Shelf, quarantine: float, spawn: Spawn) -> None:
+    def __init__(
+        self, shelf: Shelf, quarantine: float, spawn: Spawn, told: Told = lambda *_: None
+    ) -> None:
         self._shelf = shelf
+        self._told = told
         self._quarantine = quarantine  # seconds
         self._spawn = spawn
 
@@ -91,5 +99,7 @@ class Invalidate:
 
     async def _drop(self, call: Call, *, unknown: bool) -> None:
         quarantine = self._quarantine if unknown else 0.0
+        entries = 0
         for pattern in call.intent.invalidates:
-            await self._shelf.invalidate(of_pattern(pattern), quarantine)
+            entries += await self._shelf.invalidate(of_pattern(pattern), quarantine) or 0
+        self._told(call, entries, unknown)

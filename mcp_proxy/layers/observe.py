@@ -48,7 +48,7 @@ class Observe:
         message = call.message
         outcome = Outcome(
             message.service,
-            message.tool or message.method or message.dialect,
+            message.named,
             verdict,
             self._clock.now() - call.arrived,
             reply.attempts if reply else 0,

@@ -1,7 +1,7 @@
 """Counts of this process, for `/api/metrics`."""
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
@@ -15,6 +15,9 @@ OTHER = "_other"
 # Percentiles are of the last so many calls: enough for a p99, small enough to sort at once.
 _SAMPLES = 1024
 _TOGETHER = 256
+# What is stored in memory, by label: entries, bytes and evicted.
+Kept = Mapping[str, Mapping[str, int]]
+_NOTHING_KEPT = {"entries": 0, "bytes": 0, "evicted": 0}
 _FAILED = frozenset({Verdict.TOOL_FAILED, Verdict.UPSTREAM_FAILED, Verdict.BUSY})
 
 
@@ -28,6 +31,7 @@ class _Row:
     verdicts: Counter[str] = field(default_factory=Counter)
     cache: Counter[str] = field(default_factory=Counter)
     codes: Counter[str] = field(default_factory=Counter)
+    invalidations: int = 0  # how often its calls made stored answers invalid
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
 
     def add(self, outcome: Outcome) -> None:
@@ -47,11 +51,28 @@ class _Row:
         self.verdicts += other.verdicts
         self.cache += other.cache
         self.codes += other.codes
+        self.invalidations += other.invalidations
 
-    def shown(self) -> dict[str, Any]:
-        failed = sum(self.verdicts[verdict.value] for verdict in _FAILED)
+    def cached(self) -> dict[str, Any]:
+        """Return what the cache did for it."""
         told = self.cache["hit"] + self.cache["stale"]
         looked = told + self.cache["miss"] + self.cache["collapsed"]
+        return {
+            "hits": self.cache["hit"],
+            "misses": self.cache["miss"],
+            "collapsed": self.cache["collapsed"],
+            "stale": self.cache["stale"],
+            "hit_ratio": ratio(told, looked),
+            "invalidations": self.invalidations,
+        }
+
+    @property
+    def uses_cache(self) -> bool:
+        """Tell whether the cache had anything to do with its calls."""
+        return bool(self.invalidations or self.cache.keys() - {"bypass"})
+
+    def shown(self, held: Mapping[str, int]) -> dict[str, Any]:
+        failed = sum(self.verdicts[verdict.value] for verdict in _FAILED)
         return {
             "requests": self.requests,
             "errors": failed,
@@ -59,13 +80,7 @@ class _Row:
             "verdicts": dict(self.verdicts),
             "proxy_errors": dict(self.codes),
             "retries": self.retries,
-            "cache": {
-                "hits": self.cache["hit"],
-                "misses": self.cache["miss"],
-                "collapsed": self.cache["collapsed"],
-                "stale": self.cache["stale"],
-                "hit_ratio": ratio(told, looked),
-            },
+            "cache": {**self.cached(), **held},
             "latency_ms": {
                 "mean": milliseconds(self.seconds / self.requests if self.requests else 0.0),
                 **percentiles(self.recent),
@@ -93,16 +108,22 @@ class Metrics:
         if len(self._uncounted) >= _TOGETHER:
             self._count()
 
+    def invalidated(self, service: str, tool: str) -> None:
+        """Count a call that made stored answers invalid."""
+        self._row(service, tool).invalidations += 1
+
     def _count(self) -> None:
         for outcome in self._uncounted:
-            row = self._rows.get((outcome.service, outcome.tool))
-            if row is None:
-                full = len(self._rows) >= _TOOLS_LIMIT
-                key = ("", OTHER) if full else (outcome.service, outcome.tool)
-                row = self._rows.setdefault(key, _Row())
-            row.add(outcome)
+            self._row(outcome.service, outcome.tool).add(outcome)
             self._recent.append(outcome.seconds)
         self._uncounted.clear()
+
+    def _row(self, service: str, tool: str) -> _Row:
+        row = self._rows.get((service, tool))
+        if row is None:
+            key = ("", OTHER) if len(self._rows) >= _TOOLS_LIMIT else (service, tool)
+            row = self._rows.setdefault(key, _Row())
+        return row
 
     def _total(self) -> _Row:
         self._count()
@@ -111,11 +132,15 @@ class Metrics:
             total.merge(row)
         return total
 
-    @property
-    def hits_and_misses(self) -> tuple[int, int]:
-        """Return how many answers came from the cache, and how many were looked for in vain."""
-        cache = self._total().cache
-        return cache["hit"], cache["miss"] + cache["collapsed"]
+    def cache(self, kept: Kept) -> dict[str, Any]:
+        """Return what the cache did for all calls, and for each tool that it had to do with."""
+        total = self._total().cached()
+        rows = [
+            {"service": service, "tool": tool, **row.cached(), **held(kept, service, tool)}
+            for (service, tool), row in self._rows.items()
+            if row.uses_cache
+        ]
+        return {**total, "tools": rows}
 
     @property
     def outcomes(self) -> dict[str, int]:
@@ -123,17 +148,19 @@ class Metrics:
         total = self._total()
         return {**total.verdicts, **total.codes}
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self, kept: Kept) -> dict[str, Any]:
         """Return all counts as JSON-able values."""
-        total = self._total()
-        return {
-            "in_flight": self.in_flight,
-            "total": total.shown(),
-            "tools": [
-                {"service": service, "tool": tool, **row.shown()}
-                for (service, tool), row in self._rows.items()
-            ],
-        }
+        total = self._total().shown({})
+        rows = [
+            {"service": service, "tool": tool, **row.shown(held(kept, service, tool))}
+            for (service, tool), row in self._rows.items()
+        ]
+        return {"in_flight": self.in_flight, "total": total, "tools": rows}
+
+
+def held(kept: Kept, service: str, tool: str) -> Mapping[str, int]:
+    """Return what is stored of the answers of a tool or method (core/scopes has the labels)."""
+    return kept.get(f"{service}/{tool}") or kept.get(tool) or _NOTHING_KEPT
 
 
 def ratio(part: int, whole: int) -> float:

@@ -13,6 +13,8 @@ from mcp_proxy.core.shelf import Edition
 # What an entry costs beside its own bytes: key, tuple, dict slot (measured with tracemalloc).
 _OVERHEAD = 300
 _HASH = 40  # characters of a key's hash (core/keys)
+# Tools whose counts are remembered after the last of their answers is gone.
+_TALLIES_LIMIT = 1000
 # Cleared scopes remembered; beyond it everything is dropped, which is always right.
 _SCOPES_LIMIT = 1000
 
@@ -34,6 +36,8 @@ class BoundedMemory(SimpleMemoryCache):  # type: ignore[misc]
         self._now = now
         self.bytes = 0
         self.evicted = 0
+        self._tallies: dict[str, _Tally] = {}  # by label
+        self._tallies_limit = _TALLIES_LIMIT
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -70,11 +74,36 @@ class BoundedMemory(SimpleMemoryCache):  # type: ignore[misc]
             return False
         now = self._now()
         self._kept[key] = (now + ttl, value, now)
-        self.bytes += _size(key, value)
+        self._count(key, 1, _size(key, value))
         while self.bytes > self._max_bytes or len(self._kept) > self._max_entries:
-            self.drop(next(iter(self._kept)))
+            oldest = next(iter(self._kept))
+            self.drop(oldest)
             self.evicted += 1
+            self._tallies[label_of(oldest)].evicted += 1
         return True
+
+    def _count(self, key: str, entries: int, size: int) -> None:
+        self.bytes += size
+        label = label_of(key)
+        tally = self._tallies.get(label)
+        if tally is None:
+            if len(self._tallies) >= self._tallies_limit:  # names come from callers (F43)
+                self._forget_tallies()
+            tally = self._tallies[label] = _Tally()
+        tally.entries += entries
+        tally.bytes += size
+
+    def _forget_tallies(self) -> None:
+        """Forget the counts of tools of which nothing is kept any more."""
+        self._tallies = {name: tally for name, tally in self._tallies.items() if tally.entries}
+        self._tallies_limit = max(_TALLIES_LIMIT, 2 * len(self._tallies))
+
+    def tallies(self) -> dict[str, dict[str, int]]:
+        """Return entries, bytes and evicted by label."""
+        return {
+            name: {"entries": tally.entries, "bytes": tally.bytes, "evicted": tally.evicted}
+            for name, tally in self._tallies.items()
+        }
 
     async def _delete(self, key: str, _conn: Any = None) -> int:
         return self.drop(key)
@@ -92,6 +121,8 @@ class BoundedMemory(SimpleMemoryCache):  # type: ignore[misc]
         forgotten = len(self._kept)
         self._kept.clear()
         self.bytes = 0
+        for tally in self._tallies.values():
+            tally.entries = tally.bytes = 0
         return forgotten
 
     def older(self, moment: float) -> list[str]:
@@ -103,8 +134,22 @@ class BoundedMemory(SimpleMemoryCache):  # type: ignore[misc]
         entry = self._kept.pop(key, None)
         if entry is None:
             return 0
-        self.bytes -= _size(key, entry[1])
+        self._count(key, -1, -_size(key, entry[1]))
         return 1
+
+
+class _Tally:
+    """What is kept of one tool's answers."""
+
+    __slots__ = ("bytes", "entries", "evicted")
+
+    def __init__(self) -> None:
+        self.bytes = self.entries = self.evicted = 0
+
+
+def label_of(key: str) -> str:
+    """Return what an answer is called for people: the first line of its key."""
+    return key.partition("\n")[0]
 
 
 def _size(key: str, value: bytes) -> int:
@@ -204,6 +249,10 @@ class MemoryShelf:
             "invalidations": self._invalidations,
         }
 
+    def kept(self) -> dict[str, dict[str, int]]:
+        """Return how much is kept of each tool's answers."""
+        return self._memory.tallies()
+
     async def aclose(self) -> None:
         """Nothing to let go of."""
 
@@ -212,6 +261,6 @@ def within(scope: str, key: str) -> bool:
     """Tell whether the answer of a key (`service/tool`, line end, token, hash) belongs to a scope."""
     if scope.startswith("key:"):
         return key[-_HASH:].startswith(scope.removeprefix("key:"))
-    label = key.partition("\n")[0]
+    label = label_of(key)
     service, slash, tool = label.partition("/")
     return bool(slash) and scope in {f"service:{service}", f"tool:{tool}", label}

@@ -226,6 +226,10 @@ class RedisShelf:
             "invalidations": self._invalidations,
         }
 
+    def kept(self) -> dict[str, dict[str, int]]:
+        """Nothing is kept here."""
+        return {}
+
     async def aclose(self) -> None:
         """Close the connections."""
         await self._redis.close()

@@ -220,6 +220,10 @@ class TieredShelf:
             "write_back_lost": self._lost,
         }
 
+    def kept(self) -> dict[str, dict[str, int]]:
+        """Return how much is in memory of each tool's answers."""
+        return self._memory.kept()
+
     async def aclose(self) -> None:
         """Write what waits, for a second at most (and a last try's time); let go of Redis."""
         self._close_at = self._now() + FLUSH

@@ -113,7 +113,7 @@ async def test_every_call_is_counted_and_told(
     asked = post("/api/call-tool", LOOK)
     async with warmed(front, upstream, rules, asked) as (sidecar, client):
         await client.ask(asked)
-        (row,) = sidecar.sidecar.metrics.snapshot()["tools"]
+        (row,) = sidecar.sidecar.metrics.snapshot({})["tools"]
     assert (row["requests"], row["cache"]["hits"]) == (2, 1)
     told = [event for event in sidecar.told() if event["event"] == "tool.call.completed"]
     assert [event["cache"] for event in told] == ["miss", "hit"]

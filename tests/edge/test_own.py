@@ -17,6 +17,7 @@ from tests.edge.wire import (
     request,
     result,
     rpc,
+    tool,
     unused_port,
 )
 
@@ -210,6 +211,29 @@ async def test_metrics_count_calls(front: Opened, upstream: Upstream) -> None:
     assert said["open_streams"] == 0
     assert said["cache"]["entries"] == 1
     assert said["circuits"]
+
+
+async def test_an_invalidation_is_counted_and_told(front: Opened, upstream: Upstream) -> None:
+    """Issue 4: per tool, in both places; DESIGN section 6: cache.invalidated."""
+    upstream.plays(answer(result(1, tools=[])), answer(result(1, content=[])))
+    sidecar = await front()
+    await sidecar.ask(post("/mcp", LIST))
+    await sidecar.ask(post("/mcp", tool("save")))
+    await sidecar.ask(post("/mcp", tool("save")))
+    metrics = (await sidecar.ask(get("/api/metrics"))).json
+    rows = {row["tool"]: row["cache"] for row in metrics["tools"]}
+    assert (rows["save"]["invalidations"], rows["tools/list"]["entries"]) == (2, 0)
+    assert metrics["cache"]["invalidations"] == 2
+    health = (await sidecar.ask(get("/api/health"))).json["cache"]
+    assert {row["tool"]: row["invalidations"] for row in health["tools"]} == {
+        "tools/list": 0,
+        "save": 2,
+    }
+    told = [event for event in sidecar.told() if event["event"] == "cache.invalidated"]
+    assert [(one["level"], one["tool"], one["reason"], one["entries"]) for one in told] == [
+        ("info", "save", "write", 1),
+        ("debug", "save", "write", 0),
+    ]
 
 
 async def test_metrics_can_be_switched_off(front: Opened) -> None:

@@ -101,6 +101,22 @@ async def test_a_write_drops_all_answers_before_its_own_goes_out() -> None:
     assert bench.shelf.done == [0.0]
 
 
+async def test_a_write_is_told_of_with_what_it_dropped() -> None:
+    """DESIGN section 6: cache.invalidated."""
+    told: list[tuple[Call, int, bool]] = []
+    bench = Bench()
+    bench.invalidate = Invalidate(
+        bench.shelf, QUARANTINE, spawn, lambda *invalidated: told.append(invalidated)
+    )
+    await bench.shelf.put("jira/look\n1", b"value", 10.0)
+    await bench.shelf.put("jira/find\n1", b"value", 10.0)
+    asked = call(replace(WRITE, invalidates=("jira/look", "jira/find")), tool())
+    await bench.ask(reply(), asked)
+    await bench.ask(reply(502, verdict=Verdict.UPSTREAM_FAILED), asked)
+    await bench.ask(reply(), call(READ, tool("look")))
+    assert told == [(asked, 2, False), (asked, 0, True)]
+
+
 @pytest.mark.parametrize(
     ("answer", "quarantine"),
     [

@@ -31,7 +31,7 @@ def counted(*outcomes: Outcome) -> Metrics:
 
 
 def test_nothing_is_shown_as_nothing() -> None:
-    shown = Metrics().snapshot()
+    shown = Metrics().snapshot({})
     assert shown["in_flight"] == 0
     assert shown["tools"] == []
     assert shown["total"] == {
@@ -41,7 +41,14 @@ def test_nothing_is_shown_as_nothing() -> None:
         "verdicts": {},
         "proxy_errors": {},
         "retries": 0,
-        "cache": {"hits": 0, "misses": 0, "collapsed": 0, "stale": 0, "hit_ratio": 0.0},
+        "cache": {
+            "hits": 0,
+            "misses": 0,
+            "collapsed": 0,
+            "stale": 0,
+            "hit_ratio": 0.0,
+            "invalidations": 0,
+        },
         "latency_ms": {"mean": 0.0, "p50": 0.0, "p95": 0.0, "p99": 0.0},
     }
 
@@ -60,9 +67,9 @@ def test_each_tool_has_its_row_and_all_have_one() -> None:
     metrics = counted(
         outcome(), outcome(service="salesforce"), outcome("find"), outcome(verdict=Verdict.BUSY)
     )
-    rows = {(row["service"], row["tool"]): row["requests"] for row in metrics.snapshot()["tools"]}
+    rows = {(row["service"], row["tool"]): row["requests"] for row in metrics.snapshot({})["tools"]}
     assert rows == {("jira", "look"): 2, ("salesforce", "look"): 1, ("jira", "find"): 1}
-    assert metrics.snapshot()["total"]["requests"] == 4
+    assert metrics.snapshot({})["total"]["requests"] == 4
 
 
 @pytest.mark.parametrize(
@@ -80,34 +87,81 @@ def test_a_tool_that_failed_is_an_error_and_a_departure_is_none(
     verdict: Verdict, errors: int
 ) -> None:
     """F7: counted as tool error."""
-    total = counted(outcome(), outcome(), outcome(), outcome(verdict=verdict)).snapshot()["total"]
+    total = counted(outcome(), outcome(), outcome(), outcome(verdict=verdict)).snapshot({})["total"]
     assert (total["errors"], total["error_rate"]) == (errors, errors / 4)
     assert sum(total["verdicts"].values()) == 4
 
 
 def test_our_own_errors_are_counted_by_their_code() -> None:
-    total = counted(
-        outcome(code="circuit_open"), outcome(code="circuit_open"), outcome()
-    ).snapshot()
+    total = counted(outcome(code="circuit_open"), outcome(code="circuit_open"), outcome()).snapshot(
+        {}
+    )
     assert total["total"]["proxy_errors"] == {"circuit_open": 2}
 
 
 def test_only_what_came_after_the_first_try_is_a_retry() -> None:
     metrics = counted(outcome(attempts=4), outcome(attempts=1), outcome(attempts=0))
-    assert metrics.snapshot()["total"]["retries"] == 3
+    assert metrics.snapshot({})["total"]["retries"] == 3
 
 
 def test_the_hit_ratio_is_of_those_who_looked() -> None:
     words = ["hit", "hit", "hit", "stale", "miss", "collapsed", "bypass", "request"]
     metrics = counted(*(outcome(cache=word) for word in words))
-    assert metrics.snapshot()["total"]["cache"] == {
+    assert metrics.snapshot({})["total"]["cache"] == {
         "hits": 3, "misses": 1, "collapsed": 1, "stale": 1, "hit_ratio": 0.6667,
+        "invalidations": 0,
     }  # fmt: skip
-    assert metrics.hits_and_misses == (3, 2)
+
+
+def test_each_tool_shows_what_the_cache_did_for_it() -> None:
+    """Issue 4: hits, misses, stale, coalesced, bytes, entries, evictions, invalidations per tool."""
+    metrics = counted(
+        outcome("look", cache="hit"),
+        outcome("look", cache="stale"),
+        outcome("tools/list", service="", cache="miss"),
+        outcome("save"),
+        outcome("chat", service=""),
+    )
+    metrics.invalidated("jira", "save")
+    held = {"entries": 2, "bytes": 700, "evicted": 5}
+    listed = {"entries": 1, "bytes": 300, "evicted": 0}
+    nothing = {"entries": 0, "bytes": 0, "evicted": 0}
+    kept = {"jira/look": held, "tools/list": listed}
+    cache = metrics.cache(kept)
+    assert (cache["hits"], cache["stale"], cache["misses"], cache["invalidations"]) == (1, 1, 1, 1)
+    rows = {row.pop("tool"): row for row in cache["tools"]}
+    assert rows == {
+        "look": {
+            "service": "jira", "hits": 1, "misses": 0, "collapsed": 0, "stale": 1,
+            "hit_ratio": 1.0, "invalidations": 0, **held,
+        },
+        "tools/list": {
+            "service": "", "hits": 0, "misses": 1, "collapsed": 0, "stale": 0,
+            "hit_ratio": 0.0, "invalidations": 0, **listed,
+        },
+        "save": {
+            "service": "jira", "hits": 0, "misses": 0, "collapsed": 0, "stale": 0,
+            "hit_ratio": 0.0, "invalidations": 1, **nothing,
+        },
+    }  # fmt: skip
+    shown = {row["tool"]: row["cache"] for row in metrics.snapshot(kept)["tools"]}
+    assert shown["look"].items() >= held.items()
+    assert shown["chat"].items() >= nothing.items()
+
+
+def test_invalidations_of_names_without_end_share_one_row() -> None:
+    """F43."""
+    metrics = Metrics()
+    for number in range(2000):
+        metrics.invalidated("", f"tool-{number}")
+    assert len(metrics.snapshot({})["tools"]) == 501
+    assert metrics.cache({})["invalidations"] == 2000
 
 
 def test_latency_is_told_in_milliseconds() -> None:
-    latency = counted(outcome(seconds=0.1), outcome(seconds=0.3)).snapshot()["total"]["latency_ms"]
+    latency = counted(outcome(seconds=0.1), outcome(seconds=0.3)).snapshot({})["total"][
+        "latency_ms"
+    ]
     assert latency == {"mean": 200.0, "p50": 100.0, "p95": 300.0, "p99": 300.0}
 
 
@@ -119,11 +173,11 @@ def test_names_without_end_share_one_row() -> None:
         metrics.ended(outcome(f"tool-{number}"))
     metrics.began()
     metrics.ended(outcome("known"))
-    rows = {row["tool"]: row for row in metrics.snapshot()["tools"]}
+    rows = {row["tool"]: row for row in metrics.snapshot({})["tools"]}
     assert len(rows) == 501
     assert rows["known"]["requests"] == 2
     assert (rows[OTHER]["service"], rows[OTHER]["requests"]) == ("", 100_001 - 500)
-    assert metrics.snapshot()["total"]["requests"] == 100_002
+    assert metrics.snapshot({})["total"]["requests"] == 100_002
 
 
 def test_percentiles_are_of_the_latest_calls() -> None:
@@ -131,7 +185,7 @@ def test_percentiles_are_of_the_latest_calls() -> None:
     for _ in range(1024):
         metrics.began()
         metrics.ended(outcome(seconds=0.001))
-    assert metrics.snapshot()["total"]["latency_ms"]["p99"] == 1.0
+    assert metrics.snapshot({})["total"]["latency_ms"]["p99"] == 1.0
 
 
 @pytest.mark.parametrize(

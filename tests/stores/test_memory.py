@@ -228,6 +228,33 @@ async def test_what_was_counted_stays_counted_after_an_invalidation() -> None:
     assert bench.shelf.snapshot()["evicted"] == 1
 
 
+async def test_what_is_kept_is_counted_by_tool() -> None:
+    bench = Bench(max_entries=2)
+    for key in ("jira/look\n1", "jira/look\n2", "jira/find\n1"):
+        await bench.shelf.put(key, b"value", 10.0)
+    size = bench.shelf.snapshot()["bytes"]
+    assert bench.shelf.kept() == {
+        "jira/look": {"entries": 1, "bytes": 316, "evicted": 1},
+        "jira/find": {"entries": 1, "bytes": 316, "evicted": 0},
+    }
+    assert size == 632
+    await bench.shelf.invalidate("jira/look")
+    assert bench.shelf.kept()["jira/look"] == {"entries": 0, "bytes": 0, "evicted": 1}
+    await bench.shelf.invalidate()
+    assert {tally["entries"] for tally in bench.shelf.kept().values()} == {0}
+
+
+async def test_counts_of_tools_without_end_are_bounded() -> None:
+    """F43: those of which something is kept stay, and the others go."""
+    bench = Bench(max_entries=3)
+    for number in range(5000):
+        await bench.shelf.put(f"jira/{number}\n1", b"value", 10.0)
+    kept = bench.shelf.kept()
+    assert len(kept) <= 1000
+    assert sum(tally["entries"] for tally in kept.values()) == 3
+    assert sum(tally["bytes"] for tally in kept.values()) == bench.shelf.snapshot()["bytes"]
+
+
 async def test_scopes_without_end_are_forgotten_by_dropping_everything() -> None:
     """F46; dropping more than was asked for is always right."""
     bench = Bench()
