@@ -16,6 +16,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import aiohttp
@@ -32,6 +34,7 @@ from benchmarks.bench import (
 
 SIZES = (1_000, 10_000, 100_000)
 HERD = 200
+MCP_HEADERS = {"MCP-Protocol-Version": "2025-11-25", "Mcp-Session-Id": "0123456789abcdef"}
 
 
 def body(number: int, tool: str = "read_accounts") -> bytes:
@@ -40,16 +43,24 @@ def body(number: int, tool: str = "read_accounts") -> bytes:
     return json.dumps(call).encode()
 
 
+def rpc_body(number: int, request_id: int) -> bytes:
+    """Return the same as an MCP call; clients count their ids up."""
+    params = {"name": "read_accounts", "arguments": {"number": number}}
+    call = {"jsonrpc": "2.0", "id": request_id, "method": "tools/call", "params": params}
+    return json.dumps(call).encode()
+
+
 async def drive(url: str, bodies: list[bytes]) -> int:
     """Send each body once over keep-alive connections; return how many answers were hits."""
     left, hits = iter(bodies), 0
+    headers = {**JSON_HEADERS, **(MCP_HEADERS if url.endswith("/mcp") else {})}
     connector = aiohttp.TCPConnector(limit=CONNECTIONS)
     async with aiohttp.ClientSession(connector=connector) as session:
 
         async def worker() -> None:
             nonlocal hits
             for data in left:
-                async with session.post(url, data=data, headers=JSON_HEADERS) as response:
+                async with session.post(url, data=data, headers=headers) as response:
                     await response.read()
                     assert response.status == 200, response.status
                     hits += "; hit" in response.headers.get("Cache-Status", "")
@@ -78,14 +89,14 @@ def resident(process: subprocess.Popen) -> float:
 def against(
     fixed: tuple[subprocess.Popen, str],
     subject: tuple[subprocess.Popen, str],
-    keys: int,
     rounds: int,
-    requests: int,
+    draw: Callable[[], list[bytes]],
 ) -> list[float]:
     """Return the ratio of each round; all requests must be hits."""
     ratios = []
     for _ in range(rounds):
-        bodies = [body(random.randrange(keys)) for _ in range(requests)]
+        bodies = draw()
+        requests = len(bodies)
         used = []
         for process, url in (fixed, subject):
             before = cpu_seconds(process.pid)
@@ -94,6 +105,13 @@ def against(
         assert hits == requests, f"{hits} of {requests} were hits"
         ratios.append(used[1] / used[0])
     return ratios
+
+
+def drawn(
+    keys: int, requests: int, spelled: Callable[[int], bytes] = body
+) -> Callable[[], list[bytes]]:
+    """Return what draws as many requests, each for a key at random."""
+    return lambda: [spelled(random.randrange(keys)) for _ in range(requests)]
 
 
 def show(name: str, ratios: list[float], more: str = "") -> None:
@@ -110,10 +128,27 @@ def hits(rounds: int, requests: int, fixed: tuple[subprocess.Popen, str], upstre
         asyncio.run(drive(subject[1], [body(number) for number in range(keys)]))
         show(
             f"memory, {keys} keys",
-            against(fixed, subject, keys, rounds, requests),
+            against(fixed, subject, rounds, drawn(keys, requests)),
             f"{resident(subject[0]):.0f} MiB",
         )
         subject[0].kill()
+
+
+def mcp_hits(rounds: int, requests: int, fixed: tuple[subprocess.Popen, str]) -> None:
+    port, ids, keys = free_port(), count(1), SIZES[0]
+    start("-m", "benchmarks.subjects", "rpc", str(port))
+    process, url = sidecar(port)
+    url = url.replace("/api/call-tool", "/mcp")
+
+    def spelled(number: int) -> bytes:
+        return rpc_body(number, next(ids))
+
+    asyncio.run(drive(url, [spelled(number) for number in range(keys)]))
+    show(
+        f"memory, MCP tools/call, {keys} keys",
+        against(fixed, (process, url), rounds, drawn(keys, requests, spelled)),
+    )
+    process.kill()
 
 
 def with_redis(
@@ -131,7 +166,9 @@ def with_redis(
         started.append(redis)
         subject = sidecar(upstream, REDIS_URL=f"redis://127.0.0.1:{port}/0")
         asyncio.run(drive(subject[1], [body(number) for number in range(1000)]))
-        show("redis behind memory, 1000 keys", against(fixed, subject, 1000, rounds, requests))
+        show(
+            "redis behind memory, 1000 keys", against(fixed, subject, rounds, drawn(1000, requests))
+        )
         subject[0].kill()
 
 
@@ -195,6 +232,7 @@ def main() -> None:
         base = (fixed, f"http://127.0.0.1:{port}/api/call-tool")
         print(f"{'subject':34} {'ratio':>6} {'spread':>13}")
         hits(options.rounds, options.requests, base, upstream)
+        mcp_hits(options.rounds, options.requests, base)
         with_redis(options.rounds, options.requests, base, upstream)
         at_the_bound(upstream)
         herd()

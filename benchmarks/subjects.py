@@ -1,6 +1,7 @@
 """What the sidecar is measured against: the least that aiohttp can do for the same request."""
 
 import asyncio
+import json
 import sys
 
 import aiohttp
@@ -11,6 +12,7 @@ ANSWER = (
     b'{"success":true,"data":"[{\\"id\\": 1, \\"name\\": \\"Acme Corporation\\"}]","error":null,'
     b'"timestamp":"2026-01-01T00:00:00+00:00"}'
 )
+RESULT = {"content": [{"type": "text", "text": "[{'id': 1, 'name': 'Acme Corporation'}]"}]}
 HEADERS = {"Content-Type": "application/json"}
 SESSION = web.AppKey("session", aiohttp.ClientSession)
 
@@ -19,6 +21,13 @@ async def fixed(request: web.Request) -> web.Response:
     """Read the request, give the same answer each time: the floor of a cached call."""
     await request.read()
     return web.Response(body=ANSWER, headers=HEADERS)
+
+
+async def rpc(request: web.Request) -> web.Response:
+    """Answer a JSON-RPC request with its own id: an MCP server that costs nothing."""
+    asked = json.loads(await request.read() or b"{}")  # health probes have no body
+    answer = {"jsonrpc": "2.0", "id": asked.get("id"), "result": RESULT}
+    return web.Response(body=json.dumps(answer).encode(), headers=HEADERS)
 
 
 def passing(upstream: str):
@@ -64,7 +73,12 @@ def slow():
 
 async def serve(kind: str, port: int, upstream: str) -> None:
     app = web.Application()
-    answering = {"fixed": lambda: fixed, "slow": slow, "pass": lambda: passing(upstream)}[kind]
+    answering = {
+        "fixed": lambda: fixed,
+        "rpc": lambda: rpc,
+        "slow": slow,
+        "pass": lambda: passing(upstream),
+    }[kind]
     app.router.add_route("*", "/{tail:.*}", answering())
     runner = web.AppRunner(app, access_log=None, auto_decompress=False)
     await runner.setup()

@@ -150,6 +150,7 @@ class Sidecar:
             clock.now,
             self._log,
             self._tasks,
+            epoch=clock.epoch,
         )
         return TieredShelf(
             memory,

@@ -12,6 +12,19 @@ class Edition(NamedTuple):
     since: float = 0.0  # what was stored before is void; seconds of the epoch
 
 
+class Generations(NamedTuple):
+    """The editions of all scopes at one moment."""
+
+    whole: Edition  # what holds for every answer
+    narrow: Mapping[str, str]  # further tokens, of scopes that were made invalid apart
+
+    def edition(self, scopes: tuple[str, ...]) -> Edition:
+        """Return the edition of these scopes; one and the same where none was made invalid apart."""
+        narrow = self.narrow
+        further = "".join([narrow[scope] for scope in scopes if scope in narrow]) if narrow else ""
+        return self.whole._replace(token=self.whole.token + further) if further else self.whole
+
+
 class Shelf(Protocol):
     """Where answers are kept. It never raises: trouble is a miss, and a lost put is lost."""
 

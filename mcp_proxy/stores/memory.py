@@ -8,7 +8,7 @@ from typing import Any
 
 from aiocache import SimpleMemoryCache
 
-from mcp_proxy.core.shelf import Edition
+from mcp_proxy.core.shelf import Edition, Generations
 
 # What an entry costs beside its own bytes: key, tuple, dict slot (measured with tracemalloc).
 _OVERHEAD = 300
@@ -185,14 +185,13 @@ class MemoryShelf:
 
     def glance(self, scopes: tuple[str, ...]) -> Edition:
         """Return the edition of these scopes."""
-        if not self._scopes and not self._quiet_until:
-            return self._edition
-        token = self._edition.token
-        token += "".join(self._scopes.get(scope, "") for scope in scopes)
+        found = Generations(self._edition, self._scopes).edition(scopes)
+        if not self._quiet_until:
+            return found
         storable = self._now() >= self._quiet_until
         if storable:
             self._quiet_until = 0.0
-        return Edition(token, storable=storable)
+        return found._replace(storable=storable)
 
     async def get(self, key: str) -> bytes | None:
         """Return what was put there, unless its time is over."""

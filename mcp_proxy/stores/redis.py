@@ -1,7 +1,7 @@
 """Answers in Redis or Valkey, shared by all sidecars of one upstream."""
 
 from asyncio import Lock, shield
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from hashlib import blake2b
 from secrets import token_hex
 from typing import Any, TypeVar
@@ -11,10 +11,10 @@ from aiocache.serializers import BaseSerializer
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from mcp_proxy.core.clock import Emit, Spawn
-from mcp_proxy.core.shelf import Edition
+from mcp_proxy.core.shelf import Edition, Generations
 
 T = TypeVar("T")
 
@@ -23,9 +23,12 @@ TIMEOUT = 0.05  # seconds
 # While Redis is in trouble it is asked once in so many seconds, and calls do without.
 _PAUSE = 1.0
 _CONNECTIONS = 20
-# A narrow generation may be forgotten when no answer from before it can be left: these are kept for
-# a day at most, and told for another while the server fails. Callers make scopes, so they must end.
-_SCOPE_SECONDS = 3 * 86_400.0
+# Callers make scopes; beyond so many everything is dropped, which is always right. All are read once a
+# second.
+_SCOPES_LIMIT = 1000
+# Fields beside the scopes, whose names all have a colon or a slash.
+_WHOLE, _SINCE, _QUARANTINE = b"generation", b"since", b"quarantine"
+_OF_ALL = frozenset({_WHOLE, _SINCE, _QUARANTINE})
 
 
 class _Raw(BaseSerializer):  # type: ignore[misc]
@@ -46,6 +49,7 @@ class RedisShelf:
     All keys begin with one prefix in braces, so that a cluster keeps them together and other
     applications' keys are never touched: nothing is ever cleared, only renamed by a new token.
     When Redis may have missed an invalidation of ours, a new token is written before any read.
+    All tokens are fields of one hash: they are read together, and evicted together or not at all.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class RedisShelf:
         emit: Emit,
         spawn: Spawn,
         *,
+        epoch: Callable[[], float],
         timeout: float = TIMEOUT,
     ) -> None:
         # Defaults of redis-py are wrong for a cache: 5 s, ten retries, and a pool that raises.
@@ -71,7 +76,9 @@ class RedisShelf:
             serializer=_Raw(), timeout=timeout, connection_pool_class=lambda **_: pool
         )
         self._prefix = f"{{mcp-sidecar:{blake2b(upstream.encode(), digest_size=8).hexdigest()}}}:"
+        self._generations = f"{self._prefix}generations"
         self._now = now
+        self._epoch = epoch
         self._emit = emit
         self._spawn = spawn
         self._asked_again = 0.0  # when Redis may be asked again
@@ -80,7 +87,8 @@ class RedisShelf:
         self._debts = 1
         self._paid = 0
         self._paying = Lock()
-        self._owed_quarantine = 0.0
+        self._owed_quarantine = 0.0  # seconds
+        self._quiet_until = 0.0  # seconds of the epoch: the quarantine that was seen last
         self._failures = 0
         self._invalidations = 0
 
@@ -116,21 +124,37 @@ class RedisShelf:
 
     async def edition(self, scopes: tuple[str, ...]) -> Edition | None:
         """Return the edition of these scopes as all sidecars see it; None while in trouble."""
+        found = await self.generations()
+        return found.edition(scopes) if found is not None else None
+
+    async def generations(self) -> Generations | None:
+        """Return the editions of all scopes as all sidecars see them; None while in trouble."""
         if self.resting:
             return None
         if self._paid < self._debts and not await self._pay():
             return None
-        names = [self._generation(scope) for scope in ("", *scopes)]
-        keys = [*names, f"{self._prefix}quarantine", f"{self._prefix}since"]
-        found = await self._ask(self._redis.multi_get(keys), None)
+        found = await self._ask(self._tokens("hgetall"), None)
         if found is None:
             return None
-        *tokens, quarantined, since = found
-        if tokens[0] is None:  # evicted or expired: never guess an old one
+        if _WHOLE not in found:  # evicted or expired: never guess an old one
             self._debts += 1
-            return await self.edition(scopes)
-        text = "".join(token.decode("ascii", "replace") for token in tokens if token)
-        return Edition(text, storable=quarantined is None, since=moment(since))
+            self._owed_quarantine = max(self._owed_quarantine, self._quiet_until - self._epoch())
+            return await self.generations()
+        if len(found) > _SCOPES_LIMIT:
+            await self._ask(self._begin_anew(found), otherwise=None)
+            return await self.generations()
+        self._quiet_until = moment(found.get(_QUARANTINE))
+        narrow = {
+            name.decode("utf-8", "replace"): token.decode("ascii", "replace")
+            for name, token in found.items()
+            if name not in _OF_ALL
+        }
+        whole = Edition(
+            found[_WHOLE].decode("ascii", "replace"),
+            storable=self._epoch() >= self._quiet_until,
+            since=moment(found.get(_SINCE)),
+        )
+        return Generations(whole, narrow)
 
     def glance(self, scopes: tuple[str, ...]) -> None:
         """Nothing is known without asking."""
@@ -154,18 +178,29 @@ class RedisShelf:
             return True
 
     async def _renew(self, scope: str, quarantine: float) -> bool:
-        # The quarantine first: nobody may store under the new token who has not seen it.
+        # Both at once: nobody may store under the new token who has not seen the quarantine.
+        fields: dict[bytes, bytes] = {scope.encode() or _WHOLE: token_hex(8).encode()}
         if quarantine:
-            await self._redis.set(f"{self._prefix}quarantine", b"1", ttl=float(quarantine))
-        token = token_hex(8).encode()
-        if scope:
-            await self._redis.set(self._generation(scope), token, ttl=_SCOPE_SECONDS)
-        else:
-            await self._redis.set(self._generation(scope), token)
+            fields[_QUARANTINE] = str(self._epoch() + quarantine).encode()
+        await self._tokens("hset", mapping=fields)
         return True
 
-    def _generation(self, scope: str) -> str:
-        return f"{self._prefix}generation:{scope}"
+    async def _tokens(self, command: str, *said: bytes, **named: Any) -> Any:
+        """Run a command on the hash of tokens; what bears its name and is none has to go."""
+        try:
+            return await self._redis.raw(command, self._generations, *said, **named)
+        except ResponseError as wrong:
+            if not str(wrong).startswith("WRONGTYPE"):
+                raise
+            await self._redis.raw("delete", self._generations)
+            return await self._redis.raw(command, self._generations, *said, **named)
+
+    async def _begin_anew(self, found: Mapping[bytes, bytes]) -> None:
+        """Drop everything, and with it all tokens of scopes; at once, for others add to them."""
+        begun = self._redis.client.pipeline(transaction=True)
+        begun.hdel(self._generations, *(found.keys() - _OF_ALL))
+        begun.hset(self._generations, _WHOLE, token_hex(8).encode())
+        await begun.execute()
 
     async def get(self, key: str) -> bytes | None:
         """Return what any sidecar put there, unless its time is over."""
@@ -213,8 +248,8 @@ class RedisShelf:
 
     async def _expire(self, before: float) -> bool:
         # never back to an earlier moment: what was void would be told again
-        since = max(before, moment(await self._redis.get(f"{self._prefix}since")))
-        await self._redis.set(f"{self._prefix}since", str(since).encode())
+        since = max(before, moment(await self._tokens("hget", _SINCE)))
+        await self._tokens("hset", _SINCE, str(since).encode())
         return True
 
     def snapshot(self) -> dict[str, object]:

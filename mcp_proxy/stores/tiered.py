@@ -5,10 +5,9 @@ from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Literal, NamedTuple
 
-from mcp_proxy.core.clock import Emit, Spawn
+from mcp_proxy.core.clock import Emit, Running, Spawn
 from mcp_proxy.core.frame import unpack
-from mcp_proxy.core.memo import Memo
-from mcp_proxy.core.shelf import Edition
+from mcp_proxy.core.shelf import Edition, Generations
 from mcp_proxy.stores.memory import MemoryShelf
 from mcp_proxy.stores.redis import RedisShelf
 
@@ -17,10 +16,6 @@ Strategy = Literal["write-through", "write-back"]
 # Seconds in which an edition counts without asking: for so long at most another sidecar's
 # invalidation is not heard (DESIGN section 4). Without it each hit would cost a round trip.
 LEASE = 1.0
-# At 5 000 hits a second on different answers a full table still holds a second's leases.
-_LEASES = 8192
-# Characters; a tool's name comes from callers, and can be as long as a body.
-_LONGEST_SCOPES = 500
 # What waits for Redis; the bytes may be over by one frame.
 QUEUE = 1000
 _QUEUE_BYTES = 16 * 1024 * 1024
@@ -28,8 +23,15 @@ FLUSH = 1.0  # seconds
 
 
 class _Lease(NamedTuple):
-    edition: Edition
+    generations: Generations
     until: float
+
+
+class _Question(NamedTuple):
+    """What Redis is being asked just now."""
+
+    answer: Running  # of Generations, or None
+    ended: int  # how often leases had been ended when it was asked
 
 
 class _Waiting(NamedTuple):
@@ -65,8 +67,9 @@ class TieredShelf:
         self._spawn = spawn
         self._emit = emit
         self._at_once = strategy == "write-through"
-        self._leases: Memo[tuple[str, ...], _Lease] = Memo(_LEASES)
-        self._ended = 0  # how often all leases were ended
+        self._lease: _Lease | None = None
+        self._question: _Question | None = None
+        self._ended = 0  # how often a lease was ended
         # --- write-back
         self._queue: dict[str, _Waiting] = {}
         self._queued_bytes = 0
@@ -79,24 +82,36 @@ class TieredShelf:
         """Return the edition as Redis named it within the last second; None while in trouble."""
         if self._redis.resting:
             return None
-        leased = self.glance(scopes)
-        if leased is not None:
-            return leased
-        # from when it is asked, not answered: the answer may be under way for a while
-        now, ended = self._now(), self._ended
-        edition = await self._redis.edition(scopes)
-        short = sum(map(len, scopes)) <= _LONGEST_SCOPES
-        # an invalidation of our own meanwhile may have made it an old one
-        if edition is not None and ended == self._ended and short:
-            self._leases.keep(scopes, _Lease(edition, now + LEASE))
-        return edition
+        found = self._leased() or await self._asked()
+        return found.edition(scopes) if found is not None else None
 
     def glance(self, scopes: tuple[str, ...]) -> Edition | None:
         """Return the edition if Redis named it within the last second and is not in trouble."""
-        lease = self._leases.get(scopes)
-        if lease is None or self._now() >= lease.until or self._redis.resting:
-            return None
-        return lease.edition
+        found = None if self._redis.resting else self._leased()
+        return found.edition(scopes) if found is not None else None
+
+    def _leased(self) -> Generations | None:
+        lease = self._lease
+        return lease.generations if lease is not None and self._now() < lease.until else None
+
+    async def _asked(self) -> Generations | None:
+        """Ask Redis, once for all who want to know at the same time."""
+        question = self._question
+        # what was asked before an invalidation of our own is no answer for who comes after it
+        if question is None or question.ended != self._ended or question.answer.done():
+            answer = self._spawn(self._renewed(), "generations")
+            question = self._question = _Question(answer, self._ended)
+        found: Generations | None = await shield(question.answer)
+        return found
+
+    async def _renewed(self) -> Generations | None:
+        # from when it is asked, not answered: the answer may be under way for a while
+        now, ended = self._now(), self._ended
+        found = await self._redis.generations()
+        # an invalidation of our own meanwhile may have made it an old one
+        if found is not None and ended == self._ended:
+            self._lease = _Lease(found, now + LEASE)
+        return found
 
     def at_hand(self, key: str) -> bytes | None:
         """Return what is in memory."""
@@ -153,7 +168,7 @@ class TieredShelf:
         return dropped
 
     async def _tell(self, tell: Callable[[], Awaitable[None]]) -> None:
-        self._end_leases()
+        self._end_lease()
         # a task of its own: a caller who leaves takes neither Redis's part nor ours with it
         await shield(self._spawn(self._told(tell), "invalidate"))
 
@@ -162,12 +177,12 @@ class TieredShelf:
             await tell()
         finally:
             # Those that were taken since then may be of the old edition, and those whose read is
-            # still under way must not become leases.
-            self._end_leases()
+            # still under way must not become one.
+            self._end_lease()
 
-    def _end_leases(self) -> None:
+    def _end_lease(self) -> None:
         self._ended += 1
-        self._leases.clear()
+        self._lease = None
 
     # --- write-back
 

@@ -892,7 +892,13 @@ class Shared:
             for _ in "ab":
                 world.sidecar(
                     RedisShelf(
-                        self._server.url, "old", world.clock.now, Told(), world.spawn, timeout=2.0
+                        self._server.url,
+                        "old",
+                        world.clock.now,
+                        Told(),
+                        world.spawn,
+                        epoch=world.clock.epoch,
+                        timeout=2.0,
                     )
                 )
             await played(world, script)

@@ -92,6 +92,7 @@ class Bench:
             self.clock.now,
             self.told,
             spawn,
+            epoch=self.clock.epoch,
             timeout=self.timeout,
         )
         self._shelves.append(shelf)

@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 
 from mcp_proxy.core.frame import Frame, pack
 from mcp_proxy.core.freshness import Terms
-from mcp_proxy.core.shelf import Edition
+from mcp_proxy.core.shelf import Edition, Generations
 from mcp_proxy.stores import tiered
 from mcp_proxy.stores.memory import MemoryShelf
 from mcp_proxy.stores.redis import RedisShelf
@@ -48,9 +48,9 @@ class Watched(RedisShelf):
         for gate in self.let.values():
             gate.set()
 
-    async def edition(self, scopes: tuple[str, ...]) -> Edition | None:
+    async def generations(self) -> Generations | None:
         self.asked.append("edition")
-        found = await super().edition(scopes)
+        found = await super().generations()
         self.answered += 1
         await self.let["edition"].wait()
         return found
@@ -454,8 +454,8 @@ async def test_garbage_in_place_of_a_token_is_no_trouble(bench: Bench) -> None:
     old = await shelf.token()
     await bench.clock.advance(tiered.LEASE)
     with bench.server.raw() as raw:
-        raw.delete(shelf.far._generation(""))
-        raw.rpush(shelf.far._generation(""), b"1")
+        raw.delete(shelf.far._generations)
+        raw.rpush(shelf.far._generations, b"1")
     assert await shelf.token() != old
     assert bench.told.events == []
 
@@ -484,6 +484,7 @@ async def test_a_redis_that_talks_nonsense_is_in_trouble(bench: Bench) -> None:
         bench.clock.now,
         bench.told,
         spawn,
+        epoch=bench.clock.epoch,
     )
     near = MemoryShelf(100, 1 << 20, bench.clock.now, bench.clock.epoch)
     shelf = TieredShelf(near, far, bench.clock.now, spawn, bench.told, epoch=bench.clock.epoch)
@@ -637,7 +638,7 @@ async def test_closing_writes_what_waits(bench: Bench, stopped: bool) -> None:
     for number in range(100):
         await shelf.put(str(number), framed(), 60.0)
     await settle()
-    assert len(started) == 1, "one writer, however many wait"
+    assert len(started) == 2, "one that asks for the tokens, one writer, however many wait"
     if stopped:
         started[-1].cancel()
         await settle()
@@ -688,18 +689,53 @@ async def test_closing_never_fails(rough: Bench, strategy: Strategy) -> None:
 # --- bounds
 
 
-async def test_leases_are_bounded_in_number_and_in_size(bench: Bench) -> None:
-    """Scopes hold names that callers chose."""
+async def test_nothing_is_at_hand_while_redis_is_in_trouble(rough: Bench) -> None:
+    """DESIGN section 4: memory is not asked while it cannot hear of an invalidation."""
+    shelf = replica(rough)
+    assert shelf.glance(()) is None, "nobody has asked"
+    await shelf.fill(framed(), *JIRA)
+    edition = shelf.glance(JIRA)
+    assert edition is not None
+    assert shelf.at_hand(f"jira/look\n{edition.token}") == framed()
+    rough.server.stop()
+    assert await within(shelf.get("another")) is None
+    assert shelf.glance(JIRA) is None
+
+
+async def test_redis_is_asked_once_for_all_who_want_to_know(bench: Bench) -> None:
+    """However many keys there are, and however many ask at the same moment."""
     shelf = replica(bench)
-    shelf._leases._limit = 10
-    for number in range(25):
-        await shelf.token(f"tool:{number}")
-        assert len(shelf._leases) <= 10
-    held = len(shelf._leases)
-    assert held
-    for _ in range(2):
-        await shelf.token("tool:" + "x" * 1000)
-    assert len(shelf._leases) == held
+    await shelf.token()
+    await bench.clock.advance(tiered.LEASE)
+    asked = len(shelf.watched.asked)
+    shelf.watched.let["edition"].clear()
+    readers = [spawn(shelf.token(f"key:{number}"), "reader") for number in range(50)]
+    await settle()
+    readers[0].cancel()
+    await settle()
+    shelf.watched.let["edition"].set()
+    tokens = {await within(reader) for reader in readers[1:]}
+    assert (len(tokens), len(shelf.watched.asked)) == (1, asked + 1)
+    await shelf.token("key:another")
+    assert len(shelf.watched.asked) == asked + 1
+
+
+async def test_who_comes_after_an_own_write_does_not_hear_what_was_asked_before_it(
+    bench: Bench,
+) -> None:
+    shelf = replica(bench)
+    before = await shelf.token()
+    await bench.clock.advance(tiered.LEASE)
+    shelf.watched.let["edition"].clear()
+    early = spawn(shelf.token(), "early")
+    await until(lambda: shelf.watched.answered == 2)
+    await within(shelf.invalidate())
+    late = spawn(shelf.token(), "late")
+    await until(lambda: shelf.watched.answered == 3)
+    shelf.watched.let["edition"].set()
+    assert await within(early) == before
+    assert await within(late) != before
+    assert await shelf.token() == await within(late)
 
 
 async def test_the_snapshot_shows_both_tiers(bench: Bench) -> None:
