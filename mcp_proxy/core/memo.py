@@ -23,3 +23,24 @@ class Memo(dict[K, V]):
             self.clear()
         self[key] = value
         return value
+
+
+class Sightings:
+    """Tell what comes a second time; a full memory forgets all.
+
+    Who remembers only what has come twice spares itself the work where everything comes once.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._hashes: set[int] = set()  # a wrong "again" costs a place in a memory, no more
+
+    def again(self, thing: Hashable) -> bool:
+        """Tell whether this was here before, as far as is known."""
+        mark = hash(thing)
+        if mark in self._hashes:
+            return True
+        if len(self._hashes) >= self._limit:
+            self._hashes.clear()
+        self._hashes.add(mark)
+        return False

@@ -75,10 +75,18 @@ def read_json(data: bytes) -> Any:
         raise AmbiguousError("NUL or surrogate escape")
     try:
         # strict UTF-8: json.loads(bytes) would guess UTF-16 and UTF-32 and accept surrogates
-        text = data.decode("utf-8")
-        return _DECODER.decode(text)
+        return _decoded(data.decode("utf-8"))
     except (ValueError, ArithmeticError, RecursionError) as error:  # Decimal has bounds, too
         raise AmbiguousError(str(error)) from None
+
+
+def _decoded(text: str) -> Any:
+    """Decode as JSONDecoder does, without its two looks for white space where there is none."""
+    if text.startswith("{"):
+        value, end = _DECODER.raw_decode(text)
+        if end == len(text):
+            return value
+    return _DECODER.decode(text)
 
 
 def read_object(data: bytes) -> Json | None:

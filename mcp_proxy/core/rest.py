@@ -82,8 +82,8 @@ def enriched(data: bytes, gap: Gap, fields: Iterable[tuple[str, str]]) -> bytes:
 
     A field that the server already sends is left alone.
     """
-    added = [f'"{name}":{value}' for name, value in fields if name not in gap.names]
+    added = ",".join([f'"{name}":{value}' for name, value in fields if name not in gap.names])
     if not added:
         return data
-    comma = "," if gap.names else ""
-    return b"".join((data[: gap.at], f"{comma}{','.join(added)}".encode(), data[gap.at :]))
+    comma = b"," if gap.names else b""
+    return b"%b%b%b%b" % (data[: gap.at], comma, added.encode(), data[gap.at :])

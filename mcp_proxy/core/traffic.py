@@ -8,13 +8,14 @@ from mcp_proxy.core import jsonrpc, rest
 from mcp_proxy.core.call import Headers, RawHeaders, Spelling, Stream, Whole
 from mcp_proxy.core.headers import SMALL, is_plain_utf8
 from mcp_proxy.core.intent import Decisions, Intent
-from mcp_proxy.core.memo import Memo
+from mcp_proxy.core.memo import Memo, Sightings
 from mcp_proxy.core.message import NOTHING, Dialect, Message
 from mcp_proxy.core.rules import Annotations
 
 # A request is recognised when it comes again, if it is small. With what it says, it takes up to
 # 100 KB here.
 _REMEMBERED = 512
+_SEEN = 8192
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -53,7 +54,8 @@ class Reading:
 class Traffic:
     """Turn what came in into a message and an intent; what is not understood is opaque.
 
-    Agents ask the same again and again: small requests are read once, and recognised afterwards.
+    Agents ask the same again and again: small requests that come a second time are remembered, and
+    recognised from then on.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Traffic:
         self._decisions = decisions
         self._annotated = annotated
         self._known: Memo[Spelling, Reading] = Memo(_REMEMBERED)
+        self._seen = Sightings(_SEEN)
 
     def forget(self) -> None:
         """Read anew what was read before: the annotations of tools have changed."""
@@ -99,7 +102,8 @@ class Traffic:
         known = self._known.get(spelling)
         if known is None:
             known = Reading(*self._read(method, path, headers, body, spelling[2]))
-            self._known.keep(spelling, known)
+            if self._seen.again(spelling):
+                self._known.keep(spelling, known)
         return known
 
     def _read(
