@@ -41,6 +41,7 @@ from mcp_proxy.layers.coalesce import Coalesce
 from mcp_proxy.layers.deadline import Deadline
 from mcp_proxy.layers.invalidate import Invalidate
 from mcp_proxy.layers.observe import Observe
+from mcp_proxy.layers.recover import Recover
 from mcp_proxy.layers.rescue import Rescue, Style
 from mcp_proxy.layers.retry import Backoff, Retry
 from mcp_proxy.settings import Settings
@@ -53,6 +54,7 @@ from mcp_proxy.upstream.catalogue import OURSELVES, Catalogue
 from mcp_proxy.upstream.discovery import Answer, Discovery
 from mcp_proxy.upstream.health import Monitor, Probe
 from mcp_proxy.upstream.presence import Presence, State
+from mcp_proxy.upstream.sessions import Sessions
 
 
 class Sidecar:
@@ -109,12 +111,14 @@ class Sidecar:
         self.breaker = self._breaker()
         retry = self._retry()
         cache, coalesce, invalidate = self._caching(self.shelf)
+        self.sessions = Sessions(self._clock.now)
+        recover = self._recovery()
         self.stacks: dict[Stack, list[Layer]] = {
             Stack.FULL: present(
-                observe, rescue, deadline, cache, coalesce, invalidate, retry, self.breaker
+                observe, rescue, deadline, cache, coalesce, invalidate, retry, recover, self.breaker
             ),
             Stack.PLAIN: present(observe, rescue, deadline, invalidate, retry, self.breaker),
-            Stack.SHORT: present(observe, rescue, invalidate),
+            Stack.SHORT: present(observe, rescue, invalidate, recover),
         }
         # --- the two ends
         wire = self._wire()
@@ -221,6 +225,19 @@ class Sidecar:
             rng=random.random,
             window=retry.window,
             attempt_timeout=retry.attempt_timeout,
+        )
+
+    def _recovery(self) -> Recover | None:
+        settings = self._settings
+        if not settings.upstream.session_recovery:
+            return None
+        return Recover(
+            self.sessions,
+            self,
+            self._clock,
+            self._tasks,
+            self._log,
+            limit=settings.server.buffer_limit,
         )
 
     def _caching(
@@ -332,6 +349,16 @@ class Sidecar:
             entries=entries,
         )
 
+    @property
+    def departures(self) -> int:
+        """Return how often the server has gone away."""
+        return self.presence.departures
+
+    async def session_lost(self, call: Call) -> None:
+        """Drop what a caller was told in a session that the server has forgotten."""
+        if self.shelf is not None:
+            await self.shelf.invalidate(scopes.of_caller(credentials(call.headers)))
+
     async def tools_changed(self) -> None:
         """Drop all stored answers, and what was known of the tools."""
         await self.answers_changed()
@@ -429,6 +456,7 @@ class Sidecar:
             "circuits": self.breaker.snapshot() if self.breaker else {},
             "cache": self.shelf.snapshot() if self.shelf is not None else None,
             "open_streams": self.outbound.open_streams,
+            "sessions": len(self.sessions),
             "log_lines_dropped": self._log.dropped,
             "uptime_seconds": round(self._clock.now() - self._began, 3),
         }

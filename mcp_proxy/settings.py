@@ -164,6 +164,11 @@ class Upstream(Section):
     trust_annotations: bool = _is(
         True, "MCP_TRUST_ANNOTATIONS", "believe the server's own readOnlyHint and idempotentHint"
     )
+    session_recovery: bool = _is(
+        True,
+        "MCP_SESSION_RECOVERY",
+        "open a client's session again when a restarted server has forgotten it",
+    )
 
 
 class Server(Section):

@@ -39,7 +39,7 @@ def names(sidecar: Sidecar, stack: Stack) -> list[str]:
 async def test_the_layers_stand_in_the_order_of_the_documents(assembled: Assembled) -> None:
     """DESIGN section 2 and docs/order.md."""
     sidecar = assembled()
-    full = "observe rescue deadline cache coalesce invalidate retry breaker"
+    full = "observe rescue deadline cache coalesce invalidate retry recover breaker"
     assert names(sidecar, Stack.FULL) == full.split()
     assert names(sidecar, Stack.PLAIN) == [
         "observe",
@@ -49,7 +49,7 @@ async def test_the_layers_stand_in_the_order_of_the_documents(assembled: Assembl
         "retry",
         "breaker",
     ]
-    assert names(sidecar, Stack.SHORT) == ["observe", "rescue", "invalidate"]
+    assert names(sidecar, Stack.SHORT) == ["observe", "rescue", "invalidate", "recover"]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,7 @@ async def test_the_layers_stand_in_the_order_of_the_documents(assembled: Assembl
         ("MCP_ENABLE_CACHING", "false", {"cache", "coalesce", "invalidate"}),
         ("MCP_MAX_RETRIES", "0", {"retry"}),
         ("MCP_ENABLE_CIRCUIT_BREAKER", "false", {"breaker"}),
+        ("MCP_SESSION_RECOVERY", "false", {"recover"}),
     ],
 )
 async def test_a_layer_that_is_off_is_absent(

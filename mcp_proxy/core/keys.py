@@ -159,12 +159,17 @@ def identity(headers: Headers, neutral: frozenset[str] | set[str] = NEUTRAL) -> 
 
 def credentials(headers: Headers) -> str:
     """Return a hash of who asks, apart from what is being asked."""
-    spelled = identity(
-        headers,
-        NEUTRAL
-        | _OF_THE_REQUEST
-        | {name for name in map(str.lower, headers) if name.startswith("mcp-param-")},
-    )
+    return _hashed(headers, NEUTRAL | _OF_THE_REQUEST)
+
+
+def opener(headers: Headers) -> str:
+    """Return a hash of who asks, in whichever session: who may open it again."""
+    return _hashed(headers, NEUTRAL | _OF_THE_REQUEST | {"mcp-session-id"})
+
+
+def _hashed(headers: Headers, neutral: frozenset[str]) -> str:
+    params = {name for name in map(str.lower, headers) if name.startswith("mcp-param-")}
+    spelled = identity(headers, neutral | params)
     return blake2b(spelled.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 

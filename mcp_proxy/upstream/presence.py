@@ -42,6 +42,7 @@ class Presence:
         self._bridge: Running | None = None
         self.state = State.UNKNOWN
         self.since = clock.now()
+        self.departures = 0  # how often a server that was there has gone away
 
     def refused(self) -> bool:
         """Take note of a refused connection; True while a restart is being bridged."""
@@ -83,5 +84,7 @@ class Presence:
 
     def _change(self, after: State) -> None:
         before, self.state = self.state, after
+        if before is State.PRESENT:
+            self.departures += 1
         self.since = self._clock.now()
         self._told(before, after)

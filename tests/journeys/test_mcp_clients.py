@@ -153,3 +153,23 @@ async def posted(
 
 def text_of(result: Any) -> str:
     return str(result.content[0].text)
+
+
+async def test_a_client_in_the_middle_of_a_session_does_not_notice_a_restart(
+    pair_with: Callable[..., Pair], tmp_path: Path
+) -> None:
+    """F20, session recovery: the server has forgotten it; reads and writes go on, each write once."""
+    pair = pair_with(MCP_RESTART_GRACE="15")
+    account = {"object_type": "Account", "fields": {"name": "Umbrella"}}
+    async with Client(f"{pair.url}/mcp", mode="legacy") as client:
+        await client.call_tool("salesforce_create", account)
+        pair.server.kill()
+        pair.server.start()
+        assert "OPS-1" in text_of(await client.call_tool("jira_get_issue", {"key": "OPS-1"}))
+        pair.server.kill()
+        pair.server.start()
+        assert not (await client.call_tool("salesforce_create", account)).is_error
+        assert len((await client.list_tools()).tools) == 8
+    assert len((tmp_path / "ledger").read_text().splitlines()) == 2
+    _, told, _ = pair.sidecar.stop()
+    assert told.count('"event":"session.recovered"') == 2

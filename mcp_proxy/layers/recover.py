@@ -1,0 +1,237 @@
+"""Open a session again that the server has forgotten."""
+
+from asyncio import shield
+from itertools import count
+from typing import Protocol
+
+from mcp_proxy.core.answers import answer_in
+from mcp_proxy.core.call import Call, Reply, Stream, Whole
+from mcp_proxy.core.clock import Clock, Emit, Running, Spawn
+from mcp_proxy.core.errors import ProxyError
+from mcp_proxy.core.intent import Intent, Stack
+from mcp_proxy.core.jsonrpc import read_request
+from mcp_proxy.core.keys import opener
+from mcp_proxy.core.message import NOTHING
+from mcp_proxy.core.reading import read_answer
+from mcp_proxy.core.session import SESSION, Session, addressed, begun, replay, told_back
+from mcp_proxy.core.verdict import Verdict
+from mcp_proxy.layers.chain import Forward
+
+# A handshake is two or three small messages; a server that takes longer has other troubles.
+_PATIENCE = 10.0  # seconds
+# No server of a tool restarts faster, unnoticed: a session that answered so lately is still known.
+_SURE = 1.0  # seconds
+# Every server of the handshake era answers it; an id that no client counts up to.
+_PING = b'{"jsonrpc":"2.0","id":"mcp-sidecar-%d","method":"ping"}'
+# Sent once, like the client's own handshake: a second one would leave an orphan session behind.
+_HANDSHAKE = Intent(Stack.FULL, writes=False)
+
+
+class Sessions(Protocol):
+    """The sessions that are known (upstream/sessions)."""
+
+    def find(self, session_id: str) -> Session | None:
+        """Return a session by the id that the client knows."""
+        ...
+
+    def keep(self, session: Session) -> None:
+        """Remember a session, or that it is larger now."""
+        ...
+
+    def forget(self, session_id: str) -> None:
+        """Forget a session."""
+        ...
+
+
+class Server(Protocol):
+    """What is known of the server that sessions live on."""
+
+    @property
+    def departures(self) -> int:
+        """Return how often it has gone away."""
+        ...
+
+    async def session_lost(self, call: Call) -> None:
+        """Hear that it had forgotten the session of a call."""
+        ...
+
+
+class Recover:
+    """Say the client's own handshake again when the server answers that it knows no such session.
+
+    Once, and only under the credentials that opened it. Then the call is sent again if it may be
+    repeated; any other gets the server's 404. So that this is rare, a call that may be sent only once
+    is preceded by a ping when the server may have been restarted since it last knew the session. It
+    stands inside retry, so that a write which waited for a restart asks, too. Where recovery fails, the 404 passes as it came: clients know what to do (MCP 2025-11-25, transports).
+    """
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        server: Server,
+        clock: Clock,
+        spawn: Spawn,
+        emit: Emit,
+        *,
+        limit: int,
+    ) -> None:
+        self._sessions = sessions
+        self._server = server
+        self._clock = clock
+        self._spawn = spawn
+        self._emit = emit
+        self._limit = limit  # bytes of an answer that is read
+        self._pings = count(1)
+        self._under_way: dict[str, Running] = {}  # recoveries, by the client's id
+
+    async def __call__(self, call: Call, forward: Forward) -> Reply:
+        """Ask on under the server's own id of the session; recover it if need be."""
+        if call.message.method == "initialize":
+            return self._opened(call, await forward(call))
+        session = self._own(call)
+        if session is None:
+            return await forward(call)
+        if not call.intent.repeatable and not self._is_sure(session):
+            await self._make_sure(call, forward, session)
+        used = session.upstream
+        reply = await forward(addressed(call, session))
+        if call.method == "DELETE":
+            self._sessions.forget(session.id)
+        elif reply.status == 404 and self._sessions.find(session.id) is session:
+            reply = await self._again(call, forward, session, used, reply)
+        elif reply.status < 300:
+            self._confirm(call, session)
+        return reply._replace(headers=told_back(reply.headers, session))
+
+    def _is_sure(self, session: Session) -> bool:
+        """Tell whether the server has just known the session, and was not seen away since."""
+        lately = self._clock.now() - session.confirmed_at <= _SURE
+        return lately and session.confirmed == self._server.departures
+
+    def _confirm(self, call: Call, session: Session) -> None:
+        self._confirmed(session)
+        if isinstance(call.body, Whole) and session.note(call.message, call.body.data):
+            self._sessions.keep(session)
+
+    def _confirmed(self, session: Session, departures: int | None = None) -> None:
+        session.confirmed_at = self._clock.now()
+        session.confirmed = self._server.departures if departures is None else departures
+
+    async def _make_sure(self, call: Call, forward: Forward, session: Session) -> None:
+        """Ask for a sign of life of the session, and recover it if there is none."""
+        used, departures = session.upstream, self._server.departures
+        try:
+            reply, _ = await self._said(call, forward, _PING % next(self._pings), used)
+        except ProxyError:
+            return  # the call itself will tell
+        if reply.status == 404 and session.upstream == used:
+            await self._recovered(call, forward, session)
+        elif reply.status < 300:
+            self._confirmed(session, departures)
+
+    def _opened(self, call: Call, reply: Reply) -> Reply:
+        session_id = reply.headers.get(SESSION)
+        if reply.status == 200 and session_id:
+            session = begun(call, opener(call.headers), session_id)
+            if session is not None:
+                self._confirmed(session)
+                self._sessions.keep(session)
+        return reply
+
+    def _own(self, call: Call) -> Session | None:
+        """Return the session of a call, if it is known and this caller's."""
+        session_id = call.headers.get(SESSION)
+        session = self._sessions.find(session_id) if session_id else None
+        own = session is not None and not call.message.stateless
+        return session if own and session and session.opener == opener(call.headers) else None
+
+    async def _again(
+        self, call: Call, forward: Forward, session: Session, used: str, lost: Reply
+    ) -> Reply:
+        """Return the answer to the call in the session opened anew, or the 404."""
+        if session.upstream == used and not await self._recovered(call, forward, session):
+            return lost
+        listens = call.intent.stack is Stack.SHORT and call.method == "GET"
+        if not (call.intent.repeatable or listens) or not isinstance(call.body, Whole):
+            return lost
+        if isinstance(lost.body, Stream):
+            await lost.body.aclose()
+        reply = await forward(addressed(call, session, anew=True))
+        if reply.status == 404:  # it forgets what it has just opened: not again and again
+            self._sessions.forget(session.id)
+        return reply._replace(attempts=lost.attempts + reply.attempts)
+
+    async def _recovered(self, call: Call, forward: Forward, session: Session) -> bool:
+        """Open a session anew, once for all calls that miss it; tell whether that worked."""
+        under_way = self._under_way.get(session.id)
+        if under_way is None:
+            work = self._reopen(call, forward, session)
+            under_way = self._under_way[session.id] = self._spawn(work, "recover a session")
+        # in a task of its own: a caller who leaves does not take the others' session away
+        done: bool = await shield(under_way)
+        return done
+
+    async def _reopen(self, call: Call, forward: Forward, session: Session) -> bool:
+        try:
+            async with self._clock.timeout(_PATIENCE):
+                reopened = await self._handshake(call, forward, session)
+        except (ProxyError, TimeoutError):
+            reopened = None
+        finally:
+            del self._under_way[session.id]
+        if reopened is None:
+            self._sessions.forget(session.id)
+        else:
+            session.upstream = reopened
+            self._confirmed(session)
+            await self._server.session_lost(call)
+        self._emit(
+            "session.recovered" if reopened else "session.recovery_failed",
+            "info" if reopened else "warning",
+            request_id=call.request_id,
+            messages=1 + len(session.replays()),
+        )
+        return reopened is not None
+
+    async def _handshake(self, call: Call, forward: Forward, session: Session) -> str | None:
+        """Say again what the client said; return the server's new id, or None."""
+        reply, answer = await self._said(call, forward, session.initialize, None)
+        new = reply.headers.get(SESSION)
+        spoken = call.headers.get("MCP-Protocol-Version")
+        result = (read_answer(answer) or {}).get("result") if answer else None
+        if not new or not isinstance(result, dict):
+            return None
+        if spoken is not None and result.get("protocolVersion") != spoken:
+            return None  # another server by now: the client must hear of it
+        for said in session.replays():
+            reply, _ = await self._said(call, forward, said, new)
+            if reply.status >= 300:
+                return None
+        return new
+
+    async def _said(
+        self, call: Call, forward: Forward, said: bytes, session_id: str | None
+    ) -> tuple[Reply, bytes | None]:
+        """Send one message of the opening; return the reply, and the JSON text of its answer."""
+        sent = replay(call, said, session_id)
+        message = read_request(said, sent.headers) or NOTHING
+        sent = sent._replace(message=message, intent=_HANDSHAKE)
+        reply = await forward(sent)
+        body = reply.body
+        if isinstance(body, Stream):
+            reply = reply._replace(body=Whole(await heard(body, self._limit)))
+        good = reply.status == 200 and reply.verdict in {Verdict.OK, Verdict.TOOL_FAILED}
+        return reply, answer_in(reply, self._limit) if good else None
+
+
+async def heard(stream: Stream, limit: int) -> bytes:
+    """Return what a stream says until its answer is there, and leave it."""
+    said = bytearray()
+    try:
+        async for piece in stream:
+            said += piece
+            if stream.verdict is not None or len(said) > limit:
+                break
+    finally:
+        await stream.aclose()
+    return bytes(said)
