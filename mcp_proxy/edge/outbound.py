@@ -107,9 +107,8 @@ class Outbound:
             await self._clock.sleep(0)
             await self._clock.sleep(0)
             tracker = aiohttp.UploadTracker() if data else None
-        pool = self._pools.streams if call.intent.stack is Stack.SHORT else self._pools.calls
         try:
-            return await pool.request(
+            return await self._pool(call).request(
                 call.method,
                 self._url(call.target),
                 data=data,
@@ -124,6 +123,11 @@ class Outbound:
             raise failed(failure, unsent=bool(tracker and not tracker.bytes_written)) from None
         except ValueError:
             raise BadRequestError("The request cannot be forwarded as HTTP/1.1.") from None
+
+    def _pool(self, call: Call) -> aiohttp.ClientSession:
+        if call.intent.stack is Stack.SHORT:
+            return self._pools.streams
+        return self._pools.calls if call.intent.repeatable else self._pools.once
 
     def _url(self, target: str) -> URL:
         known = self._urls.get(target)

@@ -1,4 +1,4 @@
-"""The client sessions to the server: one pool for calls, one for streams."""
+"""The client sessions to the server: pools for calls, for calls that are sent once, for streams."""
 
 import asyncio
 from dataclasses import dataclass
@@ -11,6 +11,9 @@ from mcp_proxy.core.errors import OverloadedError
 # Python servers commonly close idle connections at 5 s (uvicorn); a connection that both sides
 # think is theirs to use is lost at that edge (2.5 % of POSTs, none with half the server's time).
 _IDLE = 4.0
+# A call that may be sent only once is lost with such a connection (F21), so it gets one that was in use
+# a moment ago, or a fresh one: no server closes what has been idle for so short a time.
+_IDLE_ONCE = 0.5
 # Headers up to 64 KiB pass (DESIGN section 7): bearer tokens grow long.
 FIELD_LIMIT = 65_536
 _READ_BUFFER = 65_536  # the default may hold 512 KiB per slow reader
@@ -29,6 +32,7 @@ class Pools:
     """Sessions that add nothing of their own to a request."""
 
     calls: aiohttp.ClientSession
+    once: aiohttp.ClientSession  # for calls that may not be repeated
     streams: aiohttp.ClientSession
     open_streams: int = 0  # event streams, WebSockets and other bodies that still flow
 
@@ -51,26 +55,32 @@ class Pools:
         if protocol is None:
             return
         protocol.force_close()
-        taken = [session.connector._acquired for session in (self.calls, self.streams)]  # type: ignore[union-attr] # noqa: SLF001
+        taken = [session.connector._acquired for session in self._all]  # type: ignore[union-attr] # noqa: SLF001
         if not any(protocol in found for found in taken):
             protocol.close()
 
+    @property
+    def _all(self) -> tuple[aiohttp.ClientSession, ...]:
+        return self.calls, self.once, self.streams
+
     async def aclose(self) -> None:
         """Close all connections."""
-        await self.calls.close()
-        await self.streams.close()
+        for session in self._all:
+            await session.close()
 
 
 def open_pools(connections: int, streams: int) -> Pools:
-    """Open both pools; event streams must not use up the connections of calls."""
-    return Pools(_session(connections), _session(streams + _SPARE))
+    """Open all pools; event streams must not use up the connections of calls."""
+    return Pools(
+        _session(connections), _session(connections, _IDLE_ONCE), _session(streams + _SPARE)
+    )
 
 
-def _session(limit: int) -> aiohttp.ClientSession:
+def _session(limit: int, idle: float = _IDLE) -> aiohttp.ClientSession:
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
             limit=limit,
-            keepalive_timeout=_IDLE,
+            keepalive_timeout=idle,
             ttl_dns_cache=_DNS_SECONDS,
         ),
         # The default jar gives client A's cookie to client B when the upstream is a host name.
