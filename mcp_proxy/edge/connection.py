@@ -90,7 +90,8 @@ class Connection(web.RequestHandler):
         message: str | None = None,  # noqa: ARG002 - it quotes the request
     ) -> web.StreamResponse:
         """Answer in our own words, and close: who speaks no HTTP is not heard out."""
-        if status >= 500:
+        # a body that we broke off (edge/flow) is no mistake of ours, and was told of by its call
+        if status >= 500 and not isinstance(exc, ConnectionError):
             self.log_exception("Error handling a request", exc_info=exc)
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun")

@@ -10,7 +10,7 @@ import pytest
 
 from mcp_proxy.edge.serve import bind_all, bound, listen, until_stopped
 from tests.edge.conftest import Opened
-from tests.edge.wire import Exchange, Upstream, get, sidecar, streamed
+from tests.edge.wire import Exchange, Upstream, answer, get, sidecar, streamed
 from tests.edge.wire import bound as in_time
 from tests.fakes import settle
 from tests.leaping import leap, leaping
@@ -264,3 +264,19 @@ async def test_a_drain_lets_a_streamed_answer_come_to_its_end(
         assert await client.chunk() == b""
         async with in_time():
             assert await draining is True
+
+
+async def test_a_body_that_the_server_cuts_is_no_mistake_of_ours(
+    front: Opened, upstream: Upstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F3: the connection is broken off and the call says why; a traceback would blame the sidecar."""
+
+    async def cuts(exchange: Exchange) -> None:
+        await exchange.send(answer(b"half", "Content-Length: 2000000", kind="text/plain"))
+        exchange.close()
+
+    upstream.plays(cuts)
+    heard = await (await front()).ask(get("/page"))
+    assert not heard.whole
+    await settle()
+    assert [record.getMessage() for record in caplog.records] == []
