@@ -198,6 +198,7 @@ class Sidecar:
             breaker.failure_rate,
             breaker.min_volume,
             breaker.window,
+            breaker.slow_call,
         )
         return Breaker(
             self.address.origin,

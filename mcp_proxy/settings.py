@@ -331,6 +331,11 @@ class Breaker(Section):
     )
     min_volume: Count = _is(20, "MCP_CB_MIN_VOLUME", "tries that the share must be seen in")
     window: Seconds = _is(10.0, "MCP_CB_WINDOW", "seconds in which tries are counted for the share")
+    slow_call: SecondsOrNone = _is(
+        0.0,
+        "MCP_CB_SLOW_CALL",
+        "seconds after which an answer counts as a failed try; 0 is never",
+    )
 
 
 class Signals(Section):

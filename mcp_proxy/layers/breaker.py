@@ -108,6 +108,8 @@ class Breaker:
             raise
         else:
             failed = counted(reply.verdict, probe=bool(to_tool and to_tool.probe))
+            if failed is False and 0 < self._limits.slow < self._clock.now() - began:
+                failed = True  # it works, and so slowly that its callers are better off without it
             self._reached(to_target, began)
             return reply
         finally:

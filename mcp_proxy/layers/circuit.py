@@ -44,6 +44,7 @@ class Limits:
     rate: float = 0.5  # or this share of failures ...
     volume: int = 20  # ... among at least so many tries ...
     window: float = 10.0  # ... within so many seconds
+    slow: float = 0.0  # seconds after which an answer counts as a failed try; 0 is never
 
 
 class Ticket(NamedTuple):

@@ -448,3 +448,18 @@ async def test_names_that_callers_invent_do_not_grow_it_for_ever() -> None:
             await bench.refusal(tool("dead"))
     assert len(bench.states()) == 1001
     await bench.refusal(tool("dead"))
+
+
+@pytest.mark.parametrize(("slow", "took", "state"), [(2.0, 2.1, "open"), (2.0, 2.0, "closed")])
+async def test_a_tool_that_is_too_slow_is_given_a_rest(slow: float, took: float, state: str) -> None:
+    """F2: it answers, and holds up everybody who asks; off by default."""
+    for limits, expected in ((Limits(slow=slow), state), (Limits(), "closed")):
+        bench = Bench(limits)
+
+        async def answers_late(_: Call, bench: Bench = bench) -> Reply:
+            await bench.clock.sleep(took)
+            return reply()
+
+        for _ in range(5):
+            await bench.clock.run(bench.breaker(bench.call(tool()), answers_late))
+        assert bench.breaker.snapshot()["tool look"]["state"] == expected
