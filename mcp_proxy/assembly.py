@@ -39,6 +39,7 @@ from mcp_proxy.layers.circuit import Limits
 from mcp_proxy.layers.clock import SystemClock, Tasks
 from mcp_proxy.layers.coalesce import Coalesce
 from mcp_proxy.layers.deadline import Deadline
+from mcp_proxy.layers.hedge import Hedge
 from mcp_proxy.layers.invalidate import Invalidate
 from mcp_proxy.layers.observe import Observe
 from mcp_proxy.layers.recover import Recover
@@ -109,15 +110,17 @@ class Sidecar:
         rescue = Rescue(self._style(), self._clock, log)
         deadline = Deadline(settings.server.request_timeout, self._clock)
         self.breaker = self._breaker()
-        retry = self._retry()
+        budget = Budget()
+        retry, hedge = self._retry(budget), self._hedge(budget)
         cache, coalesce, invalidate = self._caching(self.shelf)
         self.sessions = Sessions(self._clock.now)
         recover = self._recovery()
         self.stacks: dict[Stack, list[Layer]] = {
             Stack.FULL: present(
-                observe, rescue, deadline, cache, coalesce, invalidate, retry, recover, self.breaker
+                *(observe, rescue, deadline, cache, coalesce, invalidate),
+                *(retry, hedge, recover, self.breaker),
             ),
-            Stack.PLAIN: present(observe, rescue, deadline, invalidate, retry, self.breaker),
+            Stack.PLAIN: present(observe, rescue, deadline, invalidate, retry, hedge, self.breaker),
             Stack.SHORT: present(observe, rescue, invalidate, recover),
         }
         # --- the two ends
@@ -210,7 +213,11 @@ class Sidecar:
             deadline=self._settings.server.request_timeout,
         )
 
-    def _retry(self) -> Retry | None:
+    def _hedge(self, budget: Budget) -> Hedge | None:
+        delay = self._settings.retry.hedge_delay
+        return Hedge(delay, budget, self._clock, self._tasks, self._log) if delay else None
+
+    def _retry(self, budget: Budget) -> Retry | None:
         retry = self._settings.retry
         if not retry.max_retries:
             return None
@@ -219,7 +226,7 @@ class Sidecar:
         )
         return Retry(
             policy,
-            Budget(),
+            budget,
             self.presence,
             self._clock,
             self._log,

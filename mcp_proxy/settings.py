@@ -8,6 +8,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -100,6 +101,13 @@ def _public_url(value: str) -> str:
     return value
 
 
+def _delay(value: object) -> object:
+    with suppress(ValueError):
+        if value == "p95" or 0 <= float(str(value)) <= 86_400:
+            return value
+    raise ValueError("seconds, or p95")
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 
@@ -116,6 +124,7 @@ PublicUrl_ = Annotated[str, AfterValidator(_public_url)]
 Path_ = Annotated[str, AfterValidator(_path)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 SecondsOrNone = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]  # 0 switches off
+Delay = Annotated[float | Literal["p95"], BeforeValidator(_delay)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(ge=0, le=1 << 40)]
@@ -309,6 +318,12 @@ class Retry(Section):
         25.0,
         "MCP_ATTEMPT_TIMEOUT",
         "seconds of silence after which a try is given up, if another may follow",
+    )
+    hedge_delay: Delay = _is(
+        0.0,
+        "MCP_HEDGE_DELAY",
+        "seconds after which a read without an answer is asked a second time, or p95 for the tool's "
+        "own 95th percentile; 0 is never",
     )
     # MCP clients give up at about 60 s
     window: Seconds = _is(

@@ -70,6 +70,14 @@ async def test_a_layer_that_is_off_is_absent(
     assert set(with_all) - set(names(assembled(**{variable: value}), Stack.FULL)) == absent
 
 
+async def test_hedging_is_there_when_it_is_wanted(assembled: Assembled) -> None:
+    wanted = assembled(MCP_HEDGE_DELAY="p95")
+    for stack in (Stack.FULL, Stack.PLAIN):
+        listed = names(wanted, stack)
+        assert listed[listed.index("retry") + 1] == "hedge"
+    assert "hedge" not in names(wanted, Stack.SHORT)
+
+
 @pytest.mark.parametrize(
     ("url", "shared"),
     [
