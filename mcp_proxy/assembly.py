@@ -158,6 +158,7 @@ class Sidecar:
             self._log,
             self._tasks,
             epoch=clock.epoch,
+            sleep=clock.sleep,
         )
         return TieredShelf(
             memory,

@@ -29,6 +29,13 @@ _SCOPES_LIMIT = 1000
 # Fields beside the scopes, whose names all have a colon or a slash.
 _WHOLE, _SINCE, _QUARANTINE = b"generation", b"since", b"quarantine"
 _OF_ALL = frozenset({_WHOLE, _SINCE, _QUARANTINE})
+# Two clears by age may meet: the later moment stands, or what was void would be told again.
+_NEVER_BACK = """
+if redis.call("type", KEYS[1]).ok ~= "hash" then redis.call("del", KEYS[1]) end
+if tonumber(ARGV[1]) > tonumber(redis.call("hget", KEYS[1], "since") or "0") then
+  redis.call("hset", KEYS[1], "since", ARGV[1])
+end
+"""
 
 
 class _Raw(BaseSerializer):  # type: ignore[misc]
@@ -61,6 +68,7 @@ class RedisShelf:
         spawn: Spawn,
         *,
         epoch: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]],
         timeout: float = TIMEOUT,
     ) -> None:
         # Defaults of redis-py are wrong for a cache: 5 s, ten retries, and a pool that raises.
@@ -79,6 +87,7 @@ class RedisShelf:
         self._generations = f"{self._prefix}generations"
         self._now = now
         self._epoch = epoch
+        self._sleep = sleep
         self._emit = emit
         self._spawn = spawn
         self._asked_again = 0.0  # when Redis may be asked again
@@ -87,6 +96,7 @@ class RedisShelf:
         self._debts = 1
         self._paid = 0
         self._paying = Lock()
+        self._paying_soon = False
         self._owed_quarantine = 0.0  # seconds
         self._quiet_until = 0.0  # seconds of the epoch: the quarantine that was seen last
         self._failures = 0
@@ -240,6 +250,22 @@ class RedisShelf:
             if not done:
                 self._debts += 1
                 self._owed_quarantine = max(self._owed_quarantine, quarantine)
+                self._pay_soon()
+
+    def _pay_soon(self) -> None:
+        """See to it that the others hear of what Redis has missed, though nobody may read here."""
+        if not self._paying_soon:
+            self._paying_soon = True
+            self._spawn(self._paid_at_last(), "tell Redis")
+
+    async def _paid_at_last(self) -> None:
+        try:
+            while self._paid < self._debts:
+                await self._sleep(_PAUSE)
+                if not self.resting:
+                    await self._pay()
+        finally:
+            self._paying_soon = False
 
     async def expire(self, before: float) -> None:
         """Make what was stored before a moment invalid for all sidecars; while in trouble, all."""
@@ -247,9 +273,7 @@ class RedisShelf:
             await self.invalidate()
 
     async def _expire(self, before: float) -> bool:
-        # never back to an earlier moment: what was void would be told again
-        since = max(before, moment(await self._tokens("hget", _SINCE)))
-        await self._tokens("hset", _SINCE, str(since).encode())
+        await self._redis.raw("eval", _NEVER_BACK, 1, self._generations, str(before))
         return True
 
     def snapshot(self) -> dict[str, object]:

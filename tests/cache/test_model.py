@@ -898,6 +898,7 @@ class Shared:
                         Told(),
                         world.spawn,
                         epoch=world.clock.epoch,
+                        sleep=world.clock.sleep,
                         timeout=2.0,
                     )
                 )

@@ -93,6 +93,7 @@ class Bench:
             self.told,
             spawn,
             epoch=self.clock.epoch,
+            sleep=self.clock.sleep,
             timeout=self.timeout,
         )
         self._shelves.append(shelf)

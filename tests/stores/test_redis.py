@@ -214,7 +214,7 @@ async def test_a_redis_that_was_never_there_troubles_nobody(own_server: Server) 
     own_server.stop()
     clock, told = FakeClock(), Told()
     url = f"redis://:s3cret@127.0.0.1:{own_server.port}/0"
-    shelf = RedisShelf(url, "old", clock.now, told, spawn, epoch=clock.epoch)
+    shelf = RedisShelf(url, "old", clock.now, told, spawn, epoch=clock.epoch, sleep=clock.sleep)
     for _ in range(3):
         assert await within(shelf.edition(JIRA)) is None
         assert await within(shelf.get("k")) is None
@@ -417,6 +417,15 @@ async def test_what_was_stored_before_a_moment_is_void_for_all(bench: Bench) -> 
     assert (await known(two)).since == 1234.5
 
 
+async def test_clears_by_age_never_go_back(bench: Bench) -> None:
+    """Also when two sidecars clear at the same moment: Redis itself compares."""
+    one, two = bench.shelf(), bench.shelf()
+    await known(one)
+    await asyncio.gather(*(shelf.expire(m) for shelf, m in ((one, 7.5), (two, 9.5), (one, 8.5))))
+    await two.expire(3.0)
+    assert (await known(one)).since == 9.5
+
+
 async def test_while_redis_is_in_trouble_that_clears_all(rough: Bench) -> None:
     shelf = rough.shelf()
     before = await known(shelf)
@@ -449,7 +458,15 @@ async def test_closing_never_fails(rough: Bench) -> None:
 
 async def test_the_defaults_of_the_libraries_are_not_ours(server: Server) -> None:
     """Libraries notes 4 and 5: 5 s and ten retries, a pool of 100 that raises on the next."""
-    shelf = RedisShelf(server.url, "old", FakeClock().now, Told(), spawn, epoch=FakeClock().epoch)
+    shelf = RedisShelf(
+        server.url,
+        "old",
+        FakeClock().now,
+        Told(),
+        spawn,
+        epoch=FakeClock().epoch,
+        sleep=FakeClock().sleep,
+    )
     assert shelf._redis.timeout == 0.05
     assert shelf._redis.serializer.DEFAULT_ENCODING is None
     assert shelf._redis.namespace is None

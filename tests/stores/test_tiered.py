@@ -485,6 +485,7 @@ async def test_a_redis_that_talks_nonsense_is_in_trouble(bench: Bench) -> None:
         bench.told,
         spawn,
         epoch=bench.clock.epoch,
+        sleep=bench.clock.sleep,
     )
     near = MemoryShelf(100, 1 << 20, bench.clock.now, bench.clock.epoch)
     shelf = TieredShelf(near, far, bench.clock.now, spawn, bench.told, epoch=bench.clock.epoch)
@@ -700,6 +701,27 @@ async def test_nothing_is_at_hand_while_redis_is_in_trouble(rough: Bench) -> Non
     rough.server.stop()
     assert await within(shelf.get("another")) is None
     assert shelf.glance(JIRA) is None
+
+
+async def test_the_others_hear_of_what_redis_has_missed_though_nobody_reads_here(
+    rough: Bench,
+) -> None:
+    """DESIGN section 4: other replicas within a second (of the return)."""
+    one, two = await replicas(rough)
+    await one.fill(framed())
+    assert await two.found() == framed()
+    rough.server.send(signal.SIGSTOP)
+    await within(one.invalidate())
+    await within(one.invalidate())
+    rough.server.send(signal.SIGCONT)
+
+    async def paid() -> None:
+        while one.far._paid < one.far._debts:
+            await rough.clock.advance(1.0)
+
+    await within(paid())
+    await rough.clock.advance(tiered.LEASE)
+    assert await two.found() is None
 
 
 async def test_redis_is_asked_once_for_all_who_want_to_know(bench: Bench) -> None:
