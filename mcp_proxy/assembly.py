@@ -430,7 +430,7 @@ class Sidecar:
 
     def health(self) -> tuple[int, dict[str, Any]]:
         """Return status code and body of `/api/health`."""
-        last = self.monitor.last
+        last, wrong = self.monitor.last, self.monitor.last_error
         now = self._clock.now()
         return report.health(
             report.Facts(
@@ -444,6 +444,9 @@ class Sidecar:
                     "probe_error": last.trouble if last else None,
                     "probe_age_seconds": round(now - self.monitor.probed, 3) if last else None,
                     "failed_probes": self.monitor.failures,
+                    "next_probe_seconds": round(max(0.0, self.monitor.due - now), 3),
+                    "last_error": wrong[1] if wrong else None,
+                    "last_error_age_seconds": round(now - wrong[0], 3) if wrong else None,
                 },
                 circuits=self.breaker.snapshot() if self.breaker else {},
                 cache=self._cache_facts(),

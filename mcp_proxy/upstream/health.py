@@ -50,13 +50,17 @@ class Monitor:
         self.last: Probe | None = None
         self.probed = 0.0  # Clock.now() of the last probe
         self.failures = 0  # probes in a row that found the server not alive
+        self.due = 0.0  # Clock.now() of the next probe
+        self.last_error: tuple[float, str] | None = None  # when, and what was wrong then
 
     async def run(self) -> None:
         """Probe for ever."""
         while True:
             await self.look()
+            pause = self._pause()
+            self.due = self._clock.now() + pause
             with suppress(TimeoutError):
-                async with self._clock.timeout(self._pause()):
+                async with self._clock.timeout(pause):
                     await self._nudged.wait()
             self._nudged.clear()
 
@@ -66,6 +70,8 @@ class Monitor:
         found = self.last = await self._probe()
         self.probed = self._clock.now()
         self.failures = 0 if found.alive else self.failures + 1
+        if not found.alive:
+            self.last_error = (self.probed, found.trouble or f"status {found.status}")
         if found.connected:
             self._presence.answered(asked)
         elif self._presence.state in {State.UNKNOWN, State.PRESENT} and (

@@ -168,3 +168,17 @@ async def test_a_look_that_began_before_the_loss_does_not_undo_it() -> None:
     await settle()
     assert look.done()
     assert bench.presence.state is State.LOST
+
+
+async def test_it_remembers_what_was_wrong_and_says_when_it_looks_again() -> None:
+    """Issue 5: last error and next probe."""
+    bench = Bench(ILL)
+    assert bench.monitor.last_error is None
+    await bench.run(1.0)
+    assert bench.monitor.last_error == (1000.0, "status 500")
+    assert bench.monitor.due == 1005.0
+    bench.found = SILENT
+    await bench.monitor.look()
+    bench.found = ALIVE
+    await bench.monitor.look()
+    assert bench.monitor.last_error == (1001.0, "upstream_timeout")
