@@ -18,6 +18,7 @@ from mcp_proxy.core.budget import Budget
 from mcp_proxy.core.call import Call, Headers, RawHeaders, Reply
 from mcp_proxy.core.clock import Clock
 from mcp_proxy.core.errors import ProxyError
+from mcp_proxy.core.gradient import Gradient
 from mcp_proxy.core.intent import Decisions, Policy, Stack
 from mcp_proxy.core.keys import Callers, Keyring, credentials
 from mcp_proxy.core.metadata import PublicUrl
@@ -32,6 +33,7 @@ from mcp_proxy.edge.outbound import Outbound, Wire
 from mcp_proxy.edge.own import Own, Sources
 from mcp_proxy.edge.pool import Pools, accepts_connections, open_pools
 from mcp_proxy.edge.tunnel import Tunnel
+from mcp_proxy.layers.admit import Admit, Bounds
 from mcp_proxy.layers.breaker import Breaker
 from mcp_proxy.layers.cache import Cache
 from mcp_proxy.layers.chain import Forward, Layer, join
@@ -42,6 +44,7 @@ from mcp_proxy.layers.deadline import Deadline
 from mcp_proxy.layers.hedge import Hedge
 from mcp_proxy.layers.invalidate import Invalidate
 from mcp_proxy.layers.observe import Observe
+from mcp_proxy.layers.ratelimit import RateLimit, Rates, in_redis
 from mcp_proxy.layers.recover import Recover
 from mcp_proxy.layers.rescue import Rescue, Style
 from mcp_proxy.layers.retry import Backoff, Retry
@@ -49,7 +52,7 @@ from mcp_proxy.settings import Settings
 from mcp_proxy.signals.logs import Log
 from mcp_proxy.signals.metrics import Metrics
 from mcp_proxy.stores.memory import MemoryShelf
-from mcp_proxy.stores.redis import RedisShelf
+from mcp_proxy.stores.redis import RedisShelf, connections, prefix
 from mcp_proxy.stores.tiered import TieredShelf
 from mcp_proxy.upstream.catalogue import OURSELVES, Catalogue
 from mcp_proxy.upstream.discovery import Answer, Discovery
@@ -112,16 +115,23 @@ class Sidecar:
         self.breaker = self._breaker()
         budget = Budget()
         retry, hedge = self._retry(budget), self._hedge(budget)
+        self.admit = self._admit()
+        redis_url = settings.cache.redis_url
+        self._counts = connections(redis_url.get_secret_value()) if redis_url else None
+        limit = self._rate_limit()
         cache, coalesce, invalidate = self._caching(self.shelf)
         self.sessions = Sessions(self._clock.now)
         recover = self._recovery()
         self.stacks: dict[Stack, list[Layer]] = {
             Stack.FULL: present(
-                *(observe, rescue, deadline, cache, coalesce, invalidate),
+                *(observe, rescue, deadline, limit, cache, coalesce, self.admit, invalidate),
                 *(retry, hedge, recover, self.breaker),
             ),
-            Stack.PLAIN: present(observe, rescue, deadline, invalidate, retry, hedge, self.breaker),
-            Stack.SHORT: present(observe, rescue, invalidate, recover),
+            Stack.PLAIN: present(
+                *(observe, rescue, deadline, limit, self.admit, invalidate),
+                *(retry, hedge, self.breaker),
+            ),
+            Stack.SHORT: present(observe, rescue, limit, invalidate, recover),
         }
         # --- the two ends
         wire = self._wire()
@@ -131,7 +141,8 @@ class Sidecar:
             {stack: join(layers, self.outbound) for stack, layers in self.stacks.items()},
             websocket=join(self.stacks[Stack.SHORT], tunnel),
             refusal=lambda call, error: join([observe, rescue], raising(error))(call),
-            known=cache.known if cache is not None else None,
+            # a road on which Redis is asked cannot be walked in one step
+            known=cache.known if cache and not (limit and limit.waits) else None,
         )
         self.traffic = self._traffic()
         self.inbound = Inbound(
@@ -213,6 +224,24 @@ class Sidecar:
             rng=random.random,
             deadline=self._settings.server.request_timeout,
         )
+
+    def _admit(self) -> Admit:
+        concurrency = self._settings.concurrency
+        return Admit(
+            Bounds(concurrency.limit, concurrency.per_tool, concurrency.queue),
+            self._clock,
+            self._log,
+            deadline=self._settings.server.request_timeout,
+            gradient=Gradient(concurrency.limit) if concurrency.adaptive else None,
+        )
+
+    def _rate_limit(self) -> RateLimit | None:
+        rates = Rates(**self._settings.rate_limit.model_dump())
+        ruled = any(rule.rate_limit for rule in self._settings.tools.values())
+        if rates == Rates() and not ruled:
+            return None
+        shared = in_redis(self._counts, prefix(self.upstream_name)) if self._counts else None
+        return RateLimit(rates, self._clock, self._log, shared=shared)
 
     def _hedge(self, budget: Budget) -> Hedge | None:
         delay = self._settings.retry.hedge_delay
@@ -469,6 +498,7 @@ class Sidecar:
             "cache": self.shelf.snapshot() if self.shelf is not None else None,
             "open_streams": self.outbound.open_streams,
             "sessions": len(self.sessions),
+            "concurrency": self.admit.snapshot(),
             "log_lines_dropped": self._log.dropped,
             "uptime_seconds": round(self._clock.now() - self._began, 3),
         }
@@ -507,6 +537,8 @@ class Sidecar:
         await self.pools.aclose()
         if self.shelf is not None:
             await self.shelf.aclose()
+        if self._counts is not None:
+            await self._counts.aclose()
 
 
 def present(*layers: Layer | None) -> list[Layer]:

@@ -32,6 +32,7 @@ from pydantic_settings import (
 from mcp_proxy.core.addresses import address
 from mcp_proxy.core.origins import hostname
 from mcp_proxy.core.peers import network
+from mcp_proxy.core.rates import rate
 from mcp_proxy.core.scopes import of_pattern
 
 PREFIX = "MCP_"
@@ -101,6 +102,11 @@ def _public_url(value: str) -> str:
     return value
 
 
+def _rate(value: str) -> str:
+    rate(value)  # raises what is expected
+    return value
+
+
 def _delay(value: object) -> object:
     with suppress(ValueError):
         if value == "p95" or 0 <= float(str(value)) <= 86_400:
@@ -126,6 +132,8 @@ Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 SecondsOrNone = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]  # 0 switches off
 Delay = Annotated[float | Literal["p95"], BeforeValidator(_delay)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
+CountOrNone = Annotated[int, Field(ge=0, le=1_000_000)]  # 0 switches off
+RateText = Annotated[str, AfterValidator(_rate)]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(ge=0, le=1 << 40)]
 Url = Annotated[SecretStr, AfterValidator(_usable_url)]  # it may hold a password
@@ -353,6 +361,43 @@ class Breaker(Section):
     )
 
 
+class Concurrency(Section):
+    """How many calls may be with the server at once."""
+
+    limit: Count = _is(1024, "MCP_CONCURRENCY_LIMIT", "calls with the server at once")
+    per_tool: Count = _is(
+        256, "MCP_CONCURRENCY_PER_TOOL", "calls of one tool, or one method, with the server at once"
+    )
+    queue: CountOrNone = _is(
+        1024,
+        "MCP_CONCURRENCY_QUEUE",
+        "calls that may wait, for a second at most, for one of them to end; 0 is none",
+    )
+    adaptive: bool = _is(
+        False,
+        "MCP_CONCURRENCY_ADAPTIVE",
+        "find a lower limit by how long the server takes to answer",
+    )
+
+
+class RateLimit(Section):
+    """How often calls may come."""
+
+    client: RateText | None = _is(
+        None,
+        "MCP_RATE_LIMIT_CLIENT",
+        "calls that a client may make (known by its credentials, else its address), such as 100/minute",
+    )
+    tool: RateText | None = _is(
+        None,
+        "MCP_RATE_LIMIT_TOOL",
+        "calls of a tool that all clients together may make; a [tools] rule may say another rate_limit",
+    )
+    client_tool: RateText | None = _is(
+        None, "MCP_RATE_LIMIT_CLIENT_TOOL", "calls of a tool that a client may make"
+    )
+
+
 class Signals(Section):
     """What people are told."""
 
@@ -376,6 +421,8 @@ class Tool(Section):
     cache: bool = True
     ttl: SecondsOrNone | None = None
     attempt_timeout: Seconds | None = None
+    max_concurrency: Count | None = None
+    rate_limit: RateText | None = None
     invalidates: Scopes | None = None
 
 
@@ -395,6 +442,8 @@ class Settings(BaseSettings):
     cache: Cache = Cache()
     retry: Retry = Retry()
     breaker: Breaker = Breaker()
+    concurrency: Concurrency = Concurrency()
+    rate_limit: RateLimit = RateLimit()
     signals: Signals = Signals()
     tools: dict[str, Tool] = {}
     failures: Failures = Failures()

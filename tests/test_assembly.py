@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 
@@ -39,12 +40,13 @@ def names(sidecar: Sidecar, stack: Stack) -> list[str]:
 async def test_the_layers_stand_in_the_order_of_the_documents(assembled: Assembled) -> None:
     """DESIGN section 2 and docs/order.md."""
     sidecar = assembled()
-    full = "observe rescue deadline cache coalesce invalidate retry recover breaker"
+    full = "observe rescue deadline cache coalesce admit invalidate retry recover breaker"
     assert names(sidecar, Stack.FULL) == full.split()
     assert names(sidecar, Stack.PLAIN) == [
         "observe",
         "rescue",
         "deadline",
+        "admit",
         "invalidate",
         "retry",
         "breaker",
@@ -68,6 +70,26 @@ async def test_a_layer_that_is_off_is_absent(
     """DESIGN section 2: absent from the list, not an `if`."""
     with_all = names(assembled(), Stack.FULL)
     assert set(with_all) - set(names(assembled(**{variable: value}), Stack.FULL)) == absent
+
+
+async def test_rate_limits_are_there_when_they_are_wanted(
+    assembled: Assembled, tmp_path: Path
+) -> None:
+    """DESIGN section 2: before the cache, in all stacks; hits over Redis take the usual way."""
+    wanted = assembled(MCP_RATE_LIMIT_CLIENT="100/minute")
+    for stack, before in (
+        (Stack.FULL, "deadline"),
+        (Stack.PLAIN, "deadline"),
+        (Stack.SHORT, "rescue"),
+    ):
+        listed = names(wanted, stack)
+        assert listed[listed.index(before) + 1] == "ratelimit"
+    assert wanted.inbound.express is not None
+    in_redis = assembled(MCP_RATE_LIMIT_TOOL="1/second", REDIS_URL="redis://localhost:1")
+    assert in_redis.inbound.express is None
+    rules = tmp_path / "rules.toml"
+    rules.write_text('[tools.look]\nrate_limit = "1/second"\nmax_concurrency = 3\n')
+    assert "ratelimit" in names(assembled(MCP_CONFIG_FILE=str(rules)), Stack.FULL)
 
 
 async def test_hedging_is_there_when_it_is_wanted(assembled: Assembled) -> None:

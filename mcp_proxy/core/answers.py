@@ -25,6 +25,8 @@ _NOT_TOLD_ON = frozenset(
         "connection",
         "content-length",
         "mcp-session-id",
+        "ratelimit",
+        "ratelimit-policy",
         "server-timing",
         "x-request-id",
     }

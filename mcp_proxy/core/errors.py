@@ -6,14 +6,16 @@
         OriginNotAllowedError 403                  UpstreamTimeoutError      504
         BodyTooLargeError     413                  UpstreamBrokenError       502
         HostNotAllowedError   421                  DeadlineExceededError     504
-        OverloadedError       503                  CircuitOpenError          503
-        DrainingError         503                  InternalError             500
+        RateLimitedError      429                  CircuitOpenError          503
+        OverloadedError       503                  InternalError             500
+        DrainingError         503
         LoopDetectedError     508
 
 Raised anywhere, answered only in `layers/rescue`. Foreign exceptions become one of these at the
 seam where they arise. `delivered` is NO only when it is proved.
 """
 
+from collections.abc import Mapping
 from math import ceil
 from typing import Any
 
@@ -44,6 +46,7 @@ class ProxyError(Exception):
         self.retry_after = retry_after
         self.attempts = 0
         self.circuit: str | None = None
+        self.headers: Mapping[str, str] = {}  # further ones, for the answer
 
     def retryable(self, *, repeatable: bool) -> bool:
         """Tell whether the caller may send the same call again without harm and with hope."""
@@ -72,6 +75,12 @@ class HostNotAllowedError(ProxyError):
     """The Host header names somebody else (DNS rebinding)."""
 
     code, status, may_pass_later = "host_not_allowed", 421, False
+
+
+class RateLimitedError(ProxyError):
+    """A client, or all together, have called more often than they may."""
+
+    code, status = "rate_limited", 429
 
 
 class OverloadedError(ProxyError):

@@ -41,6 +41,8 @@ class Intent:
     collapsible: bool = False  # may share the answer of an identical call in flight
     writes: bool = True  # may change something at the server
     attempt_timeout: float | None = None  # seconds of silence, of a rule
+    max_concurrency: int | None = None  # calls of the tool with the server at once, of a rule
+    rate_limit: str | None = None  # how often the tool may be called, of a rule (core/rates)
     # patterns of what it may change; all that is stored, where nobody has said less
     invalidates: tuple[str, ...] = ("*",)
     ends_elsewhere: bool = False  # a call that is open beside it shows what came of it
@@ -185,6 +187,8 @@ class Decisions:
             collapsible=keep is not None and not message.has_progress_token,
             writes=not reads,
             attempt_timeout=rule.attempt_timeout,
+            max_concurrency=rule.max_concurrency,
+            rate_limit=rule.rate_limit,
             invalidates=("*",) if rule.invalidates is None else rule.invalidates,
         )
 

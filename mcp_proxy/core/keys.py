@@ -4,6 +4,7 @@ An unknown credential must never leak an answer, so identity is every header but
 is known to be neutral (DESIGN section 4). No value is ever recognisable in a key: all is hashed.
 """
 
+import re
 from collections.abc import Iterable
 from decimal import Decimal
 from hashlib import blake2b
@@ -46,6 +47,9 @@ _OF_THE_REQUEST = frozenset(
         "expect",
     }
 )
+# Names of headers that say who asks: also X-Api-Key, Ocp-Apim-Subscription-Key, X-Auth-Token,
+# X-Amz-Security-Token, Cf-Access-Jwt-Assertion.
+_CREDENTIAL = re.compile(r"^cookie$|auth|token|api-?key|(access|subscription)-key|jwt")
 # Keys of `_meta` that differ from call to call and change no answer (MCP SEP-414).
 _REMEMBERED = 512
 _TRANSPORT_META = frozenset({"progressToken", "traceparent", "tracestate", "baggage"})
@@ -167,9 +171,24 @@ def opener(headers: Headers) -> str:
     return _hashed(headers, NEUTRAL | _OF_THE_REQUEST | {"mcp-session-id"})
 
 
+def bearer(headers: Headers) -> str | None:
+    """Return a hash of the credentials alone, None where there are none.
+
+    Other headers, and the session, make nobody a different client: one could call as often as one
+    can think of new values for them.
+    """
+    unsent = HOP_BY_HOP | named_in_connection(headers)
+    named = ((name.lower(), value) for name, value in headers.items())
+    said = [pair for pair in named if _CREDENTIAL.search(pair[0]) and pair[0] not in unsent]
+    return _digest(ascii(said)) if said else None
+
+
 def _hashed(headers: Headers, neutral: frozenset[str]) -> str:
     params = {name for name in map(str.lower, headers) if name.startswith("mcp-param-")}
-    spelled = identity(headers, neutral | params)
+    return _digest(identity(headers, neutral | params))
+
+
+def _digest(spelled: str) -> str:
     return blake2b(spelled.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 

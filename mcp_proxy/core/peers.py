@@ -1,7 +1,7 @@
 """Who asked, and how: the peer of the connection, or what a trusted proxy says of its own peer."""
 
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
 
 from mcp_proxy.core.call import Headers, Peer
 from mcp_proxy.core.origins import ip_literal
@@ -50,3 +50,14 @@ class Proxies:
             forwarded if forwarded in _SCHEMES else scheme,
             headers.get("X-Forwarded-Host") or host,
         )
+
+
+def household(address: str) -> str:
+    """Return what one client has: an IPv4 address, or the /64 that an IPv6 address stands in.
+
+    Whoever has one IPv6 address has as many as it likes (RFC 7421).
+    """
+    found = ip_literal(address) if ":" in address else None
+    if not isinstance(found, IPv6Address):
+        return address
+    return str(found.ipv4_mapped or IPv6Network((int(found), 64), strict=False))

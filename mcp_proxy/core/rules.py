@@ -15,6 +15,8 @@ class Rule:
     cache: bool = True
     ttl: float | None = None  # seconds
     attempt_timeout: float | None = None  # seconds of silence
+    max_concurrency: int | None = None  # calls with the server at once
+    rate_limit: str | None = None  # how often each of its tools may be called (core/rates)
     invalidates: tuple[str, ...] | None = None  # patterns of what its calls may change
 
 

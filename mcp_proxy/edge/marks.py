@@ -14,7 +14,9 @@ from mcp_proxy.core.origins import Admission
 EVENT_STREAM = "text/event-stream"
 JSON = "application/json"
 CACHE_NAME = "mcp-sidecar"
-_EXPOSED = "Retry-After, X-Request-Id, Cache-Status, Age, Server-Timing"
+_EXPOSED = (
+    "Retry-After, X-Request-Id, Cache-Status, Age, Server-Timing, RateLimit, RateLimit-Policy"
+)
 # The length and the end of a body are a matter of each connection; the id is the caller's.
 _SAID_ANEW = frozenset({"content-length", "x-request-id"})
 # Stored answers below this, in bytes, are looked through once; at most 4 MiB of them.

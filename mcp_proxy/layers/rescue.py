@@ -65,7 +65,7 @@ class Rescue:
         wait = errors.retry_after(error, repeatable=repeatable)
         details = errors.details(error, repeatable=repeatable, request_id=call.request_id)
         status, kind, body = self._shaped(call, error, details)
-        headers = CIMultiDict({"Content-Type": kind, "Cache-Control": "no-store"})
+        headers = CIMultiDict({"Content-Type": kind, "Cache-Control": "no-store", **error.headers})
         if wait is not None:
             headers["Retry-After"] = str(errors.whole_seconds(wait))
         return Reply(

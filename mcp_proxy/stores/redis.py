@@ -50,6 +50,26 @@ class _Raw(BaseSerializer):  # type: ignore[misc]
         return value
 
 
+def connections(url: str, timeout: float = TIMEOUT) -> BlockingConnectionPool:
+    """Return connections to Redis for what must never hold a caller up; none is open yet.
+
+    The defaults of redis-py are wrong for that: 5 s, ten retries, and a pool that raises.
+    """
+    return BlockingConnectionPool.from_url(
+        url,
+        max_connections=_CONNECTIONS,
+        timeout=timeout,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+def prefix(upstream: str) -> str:
+    """Return how all keys of one upstream begin."""
+    return f"{{mcp-sidecar:{blake2b(upstream.encode(), digest_size=8).hexdigest()}}}:"
+
+
 class RedisShelf:
     """Keep answers in Redis; trouble with it is a miss and never reaches a caller.
 
@@ -71,19 +91,11 @@ class RedisShelf:
         sleep: Callable[[float], Awaitable[None]],
         timeout: float = TIMEOUT,
     ) -> None:
-        # Defaults of redis-py are wrong for a cache: 5 s, ten retries, and a pool that raises.
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=_CONNECTIONS,
-            timeout=timeout,
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            retry=Retry(NoBackoff(), 0),
-        )
+        pool = connections(url, timeout)
         self._redis = RedisCache(
             serializer=_Raw(), timeout=timeout, connection_pool_class=lambda **_: pool
         )
-        self._prefix = f"{{mcp-sidecar:{blake2b(upstream.encode(), digest_size=8).hexdigest()}}}:"
+        self._prefix = prefix(upstream)
         self._generations = f"{self._prefix}generations"
         self._now = now
         self._epoch = epoch

@@ -114,6 +114,8 @@ def test_what_speaks_of_one_exchange_is_not_told_on() -> None:
                 ("Age", "1"),
                 ("Cache-Status", "x; hit"),
                 ("Server-Timing", "x"),
+                ("RateLimit", '"day";r=1;t=5'),
+                ("RateLimit-Policy", '"day";q=2'),
                 ("Content-Length", "9"),
                 ("Connection", "close"),
                 ("Cache-Control", "max-age=60"),

@@ -123,3 +123,18 @@ def test_the_failure_object_is_json_with_milliseconds_rounded_up() -> None:
     error = errors.OverloadedError("Busy.", retry_after=0.0001)
     said = json.loads(json.dumps(errors.details(error, repeatable=False, request_id="r")))
     assert said["retry_after_ms"] == 1
+
+
+def test_a_call_that_came_too_early_may_come_again() -> None:
+    """Nothing was sent: 429 (RFC 6585 section 4), retryable, and when there is room again."""
+    error = errors.RateLimitedError("Too often.", retry_after=29.501)
+    said = errors.details(error, repeatable=False, request_id="r")
+    assert (error.status, said["code"], said["retryable"]) == (429, "rate_limited", True)
+    assert (said["delivered"], said["retry_after_ms"]) == ("no", 29_501)
+    assert errors.advice(error, repeatable=False).endswith("safe to try again in 30 s.")
+
+
+def test_no_two_failures_share_the_headers_of_an_answer() -> None:
+    one, other = error_of(ProxyError), error_of(ProxyError)
+    assert one.headers == other.headers == {}
+    assert one.headers is not other.headers

@@ -272,6 +272,13 @@ def test_a_rule_can_bound_the_silence_of_a_tool(message: Message) -> None:
     assert (intent.attempt_timeout, row(intent)) == (90.0, OPAQUE)
 
 
+@BOTH
+def test_a_rule_can_limit_how_often_a_tool_is_called(message: Message) -> None:
+    """DESIGN section 7: `rate_limit`, which changes nothing else."""
+    intent = decide(message, None, Rule("look", rate_limit="10/second"))
+    assert (intent.rate_limit, row(intent)) == ("10/second", OPAQUE)
+
+
 messages = st.builds(
     Message,
     dialect=st.sampled_from([Dialect.RPC, Dialect.REST]),

@@ -420,3 +420,53 @@ def test_callers_are_told_apart_by_their_heads() -> None:
             said == [callers.of(head, ()) for head in heads] == list(map(keys.credentials, heads))
         )
     assert len(set(said)) == len(callers._met) == 2
+
+
+CREDENTIALS = [
+    "Authorization",
+    "Cookie",
+    "X-Api-Key",
+    "apikey",
+    "X-Auth-Token",
+    "X-Amz-Security-Token",
+    "Ocp-Apim-Subscription-Key",
+    "Cf-Access-Jwt-Assertion",
+]
+
+
+@pytest.mark.parametrize("name", CREDENTIALS)
+def test_a_bearer_is_known_by_credentials(name: str) -> None:
+    one, other = ({name: "x-1", "Accept": "a"}, {name: "x-2", "Accept": "a"})
+    known = keys.bearer(CIMultiDict(one))
+    assert known is not None
+    assert "x-1" not in known
+    assert known == keys.bearer(CIMultiDict({name.swapcase(): "x-1"}))
+    assert known != keys.bearer(CIMultiDict(other))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Mcp-Session-Id",
+        "X-Request-Id",
+        "User-Agent",
+        "Idempotency-Key",
+        "Origin",
+        "X-Anything",
+        "Sec-WebSocket-Key",
+        "Proxy-Authorization",
+        "X-Set-Cookie2",
+    ],
+)
+def test_other_headers_make_nobody_a_bearer(name: str) -> None:
+    """Or a client could be as many as it likes: not even the session is a credential."""
+    assert keys.bearer(CIMultiDict({name: "1"})) is None
+    with_token = [keys.bearer(CIMultiDict({"Authorization": "a", name: v})) for v in ("1", "2")]
+    assert with_token[0] == with_token[1] is not None
+
+
+def test_a_credential_that_stays_here_is_none() -> None:
+    """What `Connection` names does not reach the server, which would refuse a wrong one."""
+    said = CIMultiDict({"Connection": "X-Token", "X-Token": "1"})
+    assert keys.bearer(said) is None
+    assert keys.bearer(CIMultiDict({"X-Token": "\udcff"})) is not None

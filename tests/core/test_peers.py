@@ -4,7 +4,7 @@ import pytest
 from multidict import CIMultiDict
 
 from mcp_proxy.core.call import Peer
-from mcp_proxy.core.peers import Proxies, network
+from mcp_proxy.core.peers import Proxies, household, network
 
 
 def headers(*forwarded_for: str, proto: str = "", host: str = "") -> CIMultiDict[str]:
@@ -72,3 +72,21 @@ def test_a_network_is_named_by_any_of_its_addresses() -> None:
     assert network("10.1.2.3/8") == network("10.0.0.0/8")
     with pytest.raises(ValueError, match="does not appear"):
         network("everybody")
+
+
+@pytest.mark.parametrize(
+    ("address", "whose"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("unix:", "unix:"),
+        ("", ""),
+    ],
+)
+def test_one_client_has_a_whole_network_of_ipv6(address: str, whose: str) -> None:
+    """RFC 7421: a /64 is what one host may have."""
+    assert household(address) == whose
