@@ -497,6 +497,7 @@ class Sidecar:
             "circuits": self.breaker.snapshot() if self.breaker else {},
             "cache": self.shelf.snapshot() if self.shelf is not None else None,
             "open_streams": self.outbound.open_streams,
+            "answered_at_once": self.inbound.express.answered if self.inbound.express else 0,
             "sessions": len(self.sessions),
             "concurrency": self.admit.snapshot(),
             "log_lines_dropped": self._log.dropped,

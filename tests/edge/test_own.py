@@ -208,7 +208,9 @@ async def test_metrics_count_calls(front: Opened, upstream: Upstream) -> None:
     assert said["total"]["requests"] == 2
     assert said["total"]["cache"]["hits"] == 1
     assert said["tools"][0]["tool"] == "tools/list"
-    assert said["open_streams"] == 0
+    assert said["open_streams"] == said["sessions"] == 0
+    assert said["answered_at_once"] == 1
+    assert said["concurrency"]["in_flight"] == 0
     assert said["cache"]["entries"] == 1
     assert said["circuits"]
 
