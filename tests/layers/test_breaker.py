@@ -451,7 +451,9 @@ async def test_names_that_callers_invent_do_not_grow_it_for_ever() -> None:
 
 
 @pytest.mark.parametrize(("slow", "took", "state"), [(2.0, 2.1, "open"), (2.0, 2.0, "closed")])
-async def test_a_tool_that_is_too_slow_is_given_a_rest(slow: float, took: float, state: str) -> None:
+async def test_a_tool_that_is_too_slow_is_given_a_rest(
+    slow: float, took: float, state: str
+) -> None:
     """F2: it answers, and holds up everybody who asks; off by default."""
     for limits, expected in ((Limits(slow=slow), state), (Limits(), "closed")):
         bench = Bench(limits)
