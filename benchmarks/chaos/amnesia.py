@@ -5,7 +5,7 @@ from random import Random
 
 from benchmarks.chaos.crowd import Dialect
 from benchmarks.chaos.findings import Finding
-from benchmarks.chaos.stage import Stage, stage
+from benchmarks.chaos.stage import Stage, killed, stage
 from tests.kit.faults import Fault
 from tests.kit.ledger import check
 from tests.kit.scripts import EVERY_TOOL, FINE
@@ -77,8 +77,7 @@ async def lose_sessions(upstream: Upstream) -> None:
     """Restart and forget in turns, until cancelled."""
     while True:
         await asyncio.sleep(BETWEEN / 2)
-        with upstream.away():
-            await asyncio.sleep(AWAY)
+        await killed(upstream, AWAY)
         await asyncio.sleep(BETWEEN)
         upstream.forget_sessions()
         await asyncio.sleep(BETWEEN / 2)

@@ -6,7 +6,7 @@ from random import Random
 
 from benchmarks.chaos.crowd import DIALECTS, Call, Crowd
 from benchmarks.chaos.findings import Finding, percentile
-from benchmarks.chaos.stage import Stage, stage
+from benchmarks.chaos.stage import Stage, killed, stage
 from tests.kit.damage import Cut, Garbage, SaidLength, Status, WrongLength
 from tests.kit.faults import Close, CloseAfter, CloseOnNext, Fault, Reset, Slow
 from tests.kit.ledger import check
@@ -66,8 +66,7 @@ async def through_a_restart(
         async def restart() -> int:
             await asyncio.sleep((calls / PER_SECOND - away) / 3)
             under_way = scene.front.sidecar.metrics.in_flight
-            with scene.upstream.away():
-                await asyncio.sleep(away)
+            await killed(scene.upstream, away)
             return under_way
 
         async with asyncio.TaskGroup() as both:

@@ -37,6 +37,15 @@ class Stage:
     findings: list[Finding] = field(default_factory=list)
 
 
+async def killed(upstream: Upstream, seconds: float) -> None:
+    """Kill the server; it is back, without memory, after so long."""
+    with upstream.away():
+        for _ in range(5):  # who was just coming in when it died is reset, too
+            await asyncio.sleep(0)
+            upstream.drop()
+        await asyncio.sleep(seconds)
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """What this process holds."""
