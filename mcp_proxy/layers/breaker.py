@@ -91,6 +91,7 @@ class Breaker:
         to_tool: Ticket | None,
     ) -> Reply:
         failed: bool | None = None  # None is neutral
+        broken = False
         began = self._clock.now()
         try:
             reply = await forward(call)
@@ -99,6 +100,7 @@ class Breaker:
             raise
         except (UpstreamTimeoutError, UpstreamBrokenError) as error:
             failed = True if error.delivered is Delivery.UNKNOWN else None
+            broken = isinstance(error, UpstreamBrokenError)
             self._reached(to_target, began)
             raise
         except ProxyError:
@@ -114,7 +116,7 @@ class Breaker:
             return reply
         finally:
             if failed is not None and tool and to_tool:
-                tool.record(to_tool, failed=failed)
+                tool.record(to_tool, failed=failed, broken=broken)
 
     def _unreached(self, ticket: Ticket, error: UpstreamUnreachableError) -> None:
         if error.refused and self._presence.refused():

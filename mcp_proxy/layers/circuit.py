@@ -52,6 +52,7 @@ class Ticket(NamedTuple):
 
     generation: int
     probe: bool
+    breaks: int = 0  # connections that had broken when it was given
 
 
 class _FailedTryError(Exception):
@@ -125,6 +126,7 @@ class Circuit:
         self._until = 0.0  # when an open circuit may be probed
         self._in_a_row = 0  # openings without a success in between
         self._probe: Ticket | None = None  # of this state, or of a past one
+        self._breaks = 0  # broken connections that counted
 
     @property
     def state(self) -> str:
@@ -143,20 +145,27 @@ class Circuit:
     def enter(self) -> Ticket:
         """Return leave for one try; raises CircuitOpenError while there is none."""
         if self._storage.state == STATE_CLOSED:
-            return Ticket(self._storage.generation, probe=False)
+            return Ticket(self._storage.generation, probe=False, breaks=self._breaks)
         if self._storage.state == STATE_OPEN:
             if left := self.time_left():
                 raise self._refusal(left)
             self._change(self._breaker.half_open)
         if self._probe is not None and self._probe.generation == self._storage.generation:
             raise self._refusal(_PROBE_OUT)
-        self._probe = Ticket(self._storage.generation, probe=True)
+        self._probe = Ticket(self._storage.generation, probe=True, breaks=self._breaks)
         return self._probe
 
-    def record(self, ticket: Ticket, *, failed: bool) -> None:
-        """Count the outcome of a try, unless the state has changed since it left."""
-        if ticket.generation != self._storage.generation:
+    def record(self, ticket: Ticket, *, failed: bool, broken: bool = False) -> None:
+        """Count the outcome of a try, unless the state has changed since it left.
+
+        Of connections that break together only one counts. A server that dies takes all of them
+        with it, and that is one event: if each counted, five reads under way at a restart would
+        open the circuit of a sound tool.
+        """
+        late = ticket.generation != self._storage.generation
+        if late or (broken and ticket.breaks != self._breaks):
             return
+        self._breaks += broken
         if not failed and self._storage.state == STATE_CLOSED:
             # what pybreaker's closed state does with a success, without its 9 µs of ceremony
             self._storage.reset_counter()

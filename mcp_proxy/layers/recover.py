@@ -5,7 +5,7 @@ from itertools import count
 from typing import Protocol
 
 from mcp_proxy.core.answers import answer_in
-from mcp_proxy.core.call import Call, Reply, Stream, Whole
+from mcp_proxy.core.call import Call, Delivery, Reply, Stream, Whole
 from mcp_proxy.core.clock import Clock, Emit, Running, Spawn
 from mcp_proxy.core.errors import ProxyError
 from mcp_proxy.core.intent import Intent, Stack
@@ -149,39 +149,45 @@ class Recover:
         self, call: Call, forward: Forward, session: Session, used: str, lost: Reply
     ) -> Reply:
         """Return the answer to the call in the session opened anew, or the 404."""
-        if session.upstream == used and not await self._recovered(call, forward, session):
-            return lost
+        if session.upstream == used:
+            await self._recovered(call, forward, session)
+        kept = self._sessions.find(session.id) is session
         listens = call.intent.stack is Stack.SHORT and call.method == "GET"
-        if not (call.intent.repeatable or listens) or not isinstance(call.body, Whole):
+        if not (kept and isinstance(call.body, Whole) and (call.intent.repeatable or listens)):
             return lost
         if isinstance(lost.body, Stream):
             await lost.body.aclose()
+        # where the server has gone away again meanwhile, this waits for its return, in retry
         reply = await forward(addressed(call, session, anew=True))
-        if reply.status == 404:  # it forgets what it has just opened: not again and again
+        forgets_at_once = reply.status == 404 and session.upstream != used
+        if forgets_at_once:  # not again and again
             self._sessions.forget(session.id)
         return reply._replace(attempts=lost.attempts + reply.attempts)
 
-    async def _recovered(self, call: Call, forward: Forward, session: Session) -> bool:
-        """Open a session anew, once for all calls that miss it; tell whether that worked."""
+    async def _recovered(self, call: Call, forward: Forward, session: Session) -> None:
+        """Open a session anew, once for all calls that miss it; forget it where that failed."""
         under_way = self._under_way.get(session.id)
         if under_way is None:
             work = self._reopen(call, forward, session)
             under_way = self._under_way[session.id] = self._spawn(work, "recover a session")
         # in a task of its own: a caller who leaves does not take the others' session away
-        done: bool = await shield(under_way)
-        return done
+        await shield(under_way)
 
-    async def _reopen(self, call: Call, forward: Forward, session: Session) -> bool:
+    async def _reopen(self, call: Call, forward: Forward, session: Session) -> None:
+        reopened, asked = None, True
         try:
             async with self._clock.timeout(_PATIENCE):
                 reopened = await self._handshake(call, forward, session)
-        except (ProxyError, TimeoutError):
-            reopened = None
+        except ProxyError as error:
+            # a server that has gone away again was not asked: a later call may find it back
+            asked = error.delivered is Delivery.UNKNOWN
+        except TimeoutError:
+            pass
         finally:
             del self._under_way[session.id]
-        if reopened is None:
+        if reopened is None and asked:
             self._sessions.forget(session.id)
-        else:
+        elif reopened is not None:
             session.upstream = reopened
             self._confirmed(session)
             await self._server.session_lost(call)
@@ -191,7 +197,6 @@ class Recover:
             request_id=call.request_id,
             messages=1 + len(session.replays()),
         )
-        return reopened is not None
 
     async def _handshake(self, call: Call, forward: Forward, session: Session) -> str | None:
         """Say again what the client said; return the server's new id, or None."""

@@ -190,6 +190,47 @@ async def test_connections_that_are_made_end_the_run_of_those_that_are_not() -> 
     assert bench.states()[TARGET] == "closed"
 
 
+# --- what breaks together
+
+
+async def broken_together(bench: Bench, tries: int) -> None:
+    """Let so many tries be under way when their server dies."""
+    dying = asyncio.Event()
+
+    async def cut(_: Call) -> Reply:
+        await dying.wait()
+        raise broken()
+
+    calls = [bench.call(tool()) for _ in range(tries)]
+    under_way = [spawn(bench.breaker(one, cut), "a try") for one in calls]
+    await settle()
+    dying.set()
+    outcomes = await asyncio.gather(*under_way, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {UpstreamBrokenError}
+
+
+async def test_a_server_that_dies_under_many_calls_has_failed_once() -> None:
+    """F23: it is the server that is away; its tools are sound, and are asked when it is back."""
+    bench = Bench()
+    await broken_together(bench, 100)
+    assert bench.breaker.snapshot()["tool look"]["failures"] == 1
+    assert await bench.ask(OK, tool()) is OK
+
+
+async def test_a_tool_that_breaks_again_and_again_is_left_alone_all_the_same() -> None:
+    """F31: each round began after the break before it, so it is another event."""
+    bench = Bench()
+    for _ in range(5):
+        await broken_together(bench, 20)
+    await bench.refusal()
+
+
+async def test_what_is_no_message_may_break_together_too() -> None:
+    bench = Bench()
+    await bench.fail(broken(), Message(), times=20)
+    assert bench.states() == {TARGET: "closed"}
+
+
 # --- what is neutral
 
 

@@ -9,7 +9,7 @@ import pytest
 from multidict import CIMultiDict
 
 from mcp_proxy.core.call import Call, Reply, Stream, Whole
-from mcp_proxy.core.errors import UpstreamBrokenError
+from mcp_proxy.core.errors import UpstreamBrokenError, UpstreamUnreachableError
 from mcp_proxy.core.headers import media_type
 from mcp_proxy.core.intent import LEGACY_POST, SESSION_END, STREAM, Decisions, Intent, Policy
 from mcp_proxy.core.jsonrpc import read_request
@@ -393,6 +393,44 @@ async def test_a_server_that_forgets_at_once_is_not_asked_for_ever() -> None:
     opened = bench.server.opened
     assert (await within(bench.recover(asked, forward))).status == 404
     assert bench.server.opened == opened
+
+
+async def test_a_session_that_is_lost_with_its_recovery_is_given_up() -> None:
+    bench = await Bench().open(READY)
+    bench.server.restart()
+
+    async def forward(call: Call) -> Reply:
+        answered = await bench.server(call)
+        if call.message.method == "notifications/initialized":  # the handshake's last message
+            bench.server.sessions.clear()
+        return answered
+
+    assert (await within(bench.recover(bench.call(LIST), forward))).status == 404
+    assert len(bench.sessions) == 0
+
+
+async def test_a_server_that_goes_away_again_keeps_its_sessions() -> None:
+    """F23: a handshake that was refused was not delivered; the read waits for the server, too."""
+    bench = await Bench().open(READY)
+    bench.server.restart()
+    away = False
+
+    async def forward(call: Call) -> Reply:
+        nonlocal away
+        away = away or call.message.method == "initialize"
+        if away:
+            raise UpstreamUnreachableError("Nobody there.")
+        return await bench.server(call)
+
+    for said_again in (LIST, WRITE):
+        with pytest.raises(UpstreamUnreachableError):  # which retry waits out
+            await within(bench.recover(bench.call(said_again), forward))
+        away = False
+        bench.server.restart()
+    assert (await bench.ask(LIST)).status == 200
+    assert [event for event, _, _ in bench.told.events] == [
+        "session.recovery_failed", "session.recovery_failed", "session.recovered",
+    ]  # fmt: skip
 
 
 async def test_a_listening_stream_is_opened_again() -> None:
