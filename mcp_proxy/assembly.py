@@ -4,10 +4,9 @@ The road of one request: `Inbound` checks and reads it into a Call, its stack's 
 whether, when and how often to ask, `Outbound` asks the server, and the Reply walks back.
 """
 
-import base64
 import random
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from secrets import token_hex
 from typing import Any
 
@@ -21,26 +20,21 @@ from mcp_proxy.core.errors import ProxyError
 from mcp_proxy.core.gradient import Gradient
 from mcp_proxy.core.intent import Decisions, Policy, Stack
 from mcp_proxy.core.keys import Callers, Keyring, credentials
-from mcp_proxy.core.metadata import PublicUrl
 from mcp_proxy.core.origins import Admission
 from mcp_proxy.core.peers import Proxies
 from mcp_proxy.core.rules import Annotations, Rule, Rules
 from mcp_proxy.core.shelf import Shelf
 from mcp_proxy.core.traffic import Paths, Traffic
 from mcp_proxy.edge.inbound import Door, Inbound, Roads
-from mcp_proxy.edge.look import Look, fields_in
-from mcp_proxy.edge.outbound import Outbound, Wire
 from mcp_proxy.edge.own import Own, Sources
-from mcp_proxy.edge.pool import Pools, accepts_connections, open_pools
-from mcp_proxy.edge.tunnel import Tunnel
+from mcp_proxy.edge.pool import Pools, open_pools
 from mcp_proxy.layers.admit import Admit, Bounds
-from mcp_proxy.layers.breaker import Breaker
 from mcp_proxy.layers.cache import Cache
 from mcp_proxy.layers.chain import Forward, Layer, join
-from mcp_proxy.layers.circuit import Limits
 from mcp_proxy.layers.clock import SystemClock, Tasks
 from mcp_proxy.layers.coalesce import Coalesce
 from mcp_proxy.layers.deadline import Deadline
+from mcp_proxy.layers.failover import Failover, Way
 from mcp_proxy.layers.hedge import Hedge
 from mcp_proxy.layers.invalidate import Invalidate
 from mcp_proxy.layers.observe import Observe
@@ -54,10 +48,10 @@ from mcp_proxy.signals.metrics import Metrics
 from mcp_proxy.stores.memory import MemoryShelf
 from mcp_proxy.stores.redis import RedisShelf, connections, prefix
 from mcp_proxy.stores.tiered import TieredShelf
+from mcp_proxy.target import Common, Target
 from mcp_proxy.upstream.catalogue import OURSELVES, Catalogue
-from mcp_proxy.upstream.discovery import Answer, Discovery
-from mcp_proxy.upstream.health import Monitor, Probe
-from mcp_proxy.upstream.presence import Presence, State
+from mcp_proxy.upstream.fleet import Fleet
+from mcp_proxy.upstream.homes import Homes
 from mcp_proxy.upstream.sessions import Sessions
 
 
@@ -70,11 +64,7 @@ class Sidecar:
         self._clock = clock or SystemClock()
         self._began = self._clock.now()
         self._tasks = Tasks()
-        named = settings.upstream.host_header
-        host = None if named in {"upstream", "client"} else named
-        self.address = address(settings.upstream.url.get_secret_value(), settings.server.mcp_path)
-        if host is not None:
-            self.address = self.address.also(host)
+        self._addresses = self._read_addresses()
         self.pseudonym = f"mcp-sidecar-{token_hex(4)}"
         # --- what outlives a call, and what is told
         self.metrics = Metrics()
@@ -85,34 +75,14 @@ class Sidecar:
         )
         self.catalogue = Catalogue()
         self._callers = Callers()
-        self.presence = Presence(
-            self._connects,
-            settings.upstream.restart_grace,
-            self._clock,
-            self._tasks,
-            self._presence_changed,
-        )
-        look = Look(
-            self.address.origin + self.address.prefix,
-            self.pools.streams,
-            settings.upstream.health_interval,
-            host,
-        )
-        self.monitor = Monitor(
-            lambda: self._probe(look),
-            self.presence,
-            self._clock,
-            interval=settings.upstream.health_interval,
-            rng=random.random,
-        )
-        self._discovery = Discovery(lambda *asked: self._ask(look, *asked))
+        self.homes = Homes()
+        self.targets = self._targets()
+        self.fleet = Fleet({target.name: target.presence for target in self.targets})
         self._discovering = False
-        self._said: Mapping[str, Any] = {}  # the server's last health fields
         # --- the layers, outermost first; one that is off is absent
         observe = Observe(self.metrics, self._clock, log)
         rescue = Rescue(self._style(), self._clock, log)
         deadline = Deadline(settings.server.request_timeout, self._clock)
-        self.breaker = self._breaker()
         budget = Budget()
         retry, hedge = self._retry(budget), self._hedge(budget)
         self.admit = self._admit()
@@ -125,21 +95,25 @@ class Sidecar:
         self.stacks: dict[Stack, list[Layer]] = {
             Stack.FULL: present(
                 *(observe, rescue, deadline, limit, cache, coalesce, self.admit, invalidate),
-                *(retry, hedge, recover, self.breaker),
+                *(retry, hedge, recover),
             ),
             Stack.PLAIN: present(
                 *(observe, rescue, deadline, limit, self.admit, invalidate),
-                *(retry, hedge, self.breaker),
+                *(retry, hedge),
             ),
             Stack.SHORT: present(observe, rescue, limit, invalidate, recover),
         }
         # --- the two ends
-        wire = self._wire()
-        self.outbound = Outbound(wire, self.pools, self._clock, self)
-        tunnel = Tunnel(wire, self.pools, self.answers_changed)
+        guarded = self._origin(lambda target: target.guarded)
         roads = Roads(
-            {stack: join(layers, self.outbound) for stack, layers in self.stacks.items()},
-            websocket=join(self.stacks[Stack.SHORT], tunnel),
+            {
+                Stack.FULL: join(self.stacks[Stack.FULL], guarded),
+                Stack.PLAIN: join(self.stacks[Stack.PLAIN], guarded),
+                Stack.SHORT: join(
+                    self.stacks[Stack.SHORT], self._origin(lambda target: target.outbound)
+                ),
+            },
+            websocket=join(self.stacks[Stack.SHORT], self._origin(lambda target: target.tunnel)),
             refusal=lambda call, error: join([observe, rescue], raising(error))(call),
             # a road on which Redis is asked cannot be walked in one step
             known=cache.known if cache and not (limit and limit.waits) else None,
@@ -181,6 +155,31 @@ class Sidecar:
             strategy=cache.strategy,
         )
 
+    def _read_addresses(self) -> list[Address]:
+        host = self._settings.upstream.own_host
+        mcp_path = self._settings.server.mcp_path
+        found = [address(url.get_secret_value(), mcp_path) for url in self._settings.upstream.url]
+        return [one.also(host) if host else one for one in found]
+
+    def _targets(self) -> list[Target]:
+        common = Common(
+            self._settings,
+            self.pools,
+            self._clock,
+            self._tasks,
+            self._log,
+            self.pseudonym,
+            listener=self,
+            came=self._came,
+            alone=len(self._addresses) == 1,
+        )
+        return [Target(one, common) for one in self._addresses]
+
+    def _origin(self, road: Callable[[Target], Forward]) -> Forward:
+        """Return where a stack ends: the road to the only target, or the choice among several."""
+        ways = [Way(target, road(target)) for target in self.targets]
+        return ways[0].forward if len(ways) == 1 else Failover(ways, self.homes, self._log)
+
     @property
     def upstream_name(self) -> str:
         """Return the server's name in cache keys (DESIGN section 4, Key).
@@ -191,38 +190,15 @@ class Sidecar:
         named = self._settings.upstream.name
         if named:
             return named
-        host = self.address.origin.partition("//")[2].rpartition(":")[0]
-        local = "." not in host or host.startswith("127.") or host == "[::1]"
-        base = self.address.origin + self.address.prefix
-        return f"{base}@{socket.gethostname()}" if local else base
+        names = ",".join(sorted(one.name for one in self._addresses))
+        local = any(is_local(one) for one in self._addresses)
+        return f"{names}@{socket.gethostname()}" if local else names
 
     def _style(self) -> Style:
         server = self._settings.server
         return Style(
             tool_result=server.tool_error_style == "result",
             always_200=server.error_status == "compat",
-        )
-
-    def _breaker(self) -> Breaker | None:
-        breaker = self._settings.breaker
-        if not breaker.enabled:
-            return None
-        limits = Limits(
-            breaker.failure_threshold,
-            breaker.recovery_timeout,
-            breaker.failure_rate,
-            breaker.min_volume,
-            breaker.window,
-            breaker.slow_call,
-        )
-        return Breaker(
-            self.address.origin,
-            limits,
-            self.presence,
-            self._clock,
-            self._log,
-            rng=random.random,
-            deadline=self._settings.server.request_timeout,
         )
 
     def _admit(self) -> Admit:
@@ -257,7 +233,7 @@ class Sidecar:
         return Retry(
             policy,
             budget,
-            self.presence,
+            self.fleet,
             self._clock,
             self._log,
             rng=random.random,
@@ -297,21 +273,6 @@ class Sidecar:
             Cache(shelf, keyring, self._clock, self._tasks, limit),
             Coalesce(settings.server.request_timeout, self._clock, self._tasks, limit),
             Invalidate(shelf, settings.cache.quarantine, self._tasks, self._invalidated),
-        )
-
-    def _wire(self) -> Wire:
-        settings = self._settings
-        public = settings.server.public_url
-        return Wire(
-            self.address,
-            settings.upstream.connect_timeout,
-            settings.server.buffer_limit,
-            settings.upstream.streams_limit,
-            self.pseudonym,
-            settings.failures.patterns,
-            basic_authorization(self.address),
-            settings.upstream.host_header,
-            PublicUrl(public, self.address) if public else None,
         )
 
     def _door(self) -> Door:
@@ -390,7 +351,17 @@ class Sidecar:
     @property
     def departures(self) -> int:
         """Return how often the server has gone away."""
-        return self.presence.departures
+        return self.fleet.departures
+
+    def stranded(self, session_id: str) -> bool:
+        """Tell whether the target on which a session lived is away, while another is there."""
+        home = self.homes.of(session_id)
+        away = home is not None and any(one.name == home and one.away for one in self.targets)
+        return away and any(target.up for target in self.targets)
+
+    def messages_at(self, path: str, server: Address) -> None:
+        """Remember on which target a legacy session lives."""
+        self.homes.keep(path, server.name)
 
     async def session_lost(self, call: Call) -> None:
         """Drop what a caller was told in a session that the server has forgotten."""
@@ -401,83 +372,33 @@ class Sidecar:
         """Drop all stored answers, and what was known of the tools."""
         await self.answers_changed()
         if not self._discovering:
-            self._tasks(self._discover(), "discover tools")
+            up = [target for target in self.targets if target.up]
+            self._tasks(self._discover((up or self.targets)[0]), "discover tools")
 
-    def _presence_changed(self, before: State, after: State) -> None:
-        level = {State.LOST: "error", State.RESTARTING: "warning"}.get(after, "info")
-        if before is State.UNKNOWN and after is State.RESTARTING:
-            level = "info"  # both are starting up
-        self._log(
-            "upstream.state_changed",
-            level,
-            target=self.address.origin,
-            before=before.value,
-            after=after.value,
-        )
-        if after is State.PRESENT:
-            self._tasks(self._discover(), "discover tools")
-        if self.breaker is not None and after is State.LOST:
-            self.breaker.lost()
-        elif self.breaker is not None and after is State.PRESENT:
-            self.breaker.returned()
-        if before is not State.UNKNOWN:
-            self.monitor.nudge()
+    def _came(self, target: Target) -> None:
+        self._tasks(self._discover(target), "discover tools")
 
-    async def _discover(self) -> None:
+    async def _discover(self, target: Target) -> None:
         self._discovering = True
         self.catalogue.forget()
         self.traffic.forget()
         try:
-            found = await self._discovery.tools()
+            found = await target.discovery.tools()
         finally:
             self._discovering = False
         if found is not None:
             self.catalogue.learn(OURSELVES, found)
             self.traffic.forget()
 
-    async def _connects(self) -> bool:
-        host, _, port = self.address.origin.partition("//")[2].rpartition(":")
-        return await accepts_connections(
-            host.strip("[]"), int(port), self._settings.upstream.connect_timeout
-        )
-
-    async def _probe(self, look: Look) -> Probe:
-        found = await look.ask("GET", self._settings.upstream.health_path, {})
-        if isinstance(found, str):
-            return Probe(connected=found != "upstream_unreachable", trouble=found)
-        status, _, body = found
-        self._said = fields_in(body)
-        return Probe(connected=True, status=status)
-
-    async def _ask(
-        self, look: Look, method: str, headers: Mapping[str, str], body: bytes
-    ) -> Answer | None:
-        found = await look.ask(method, self._settings.server.mcp_path, headers, body)
-        return None if isinstance(found, str) else Answer(*found)
-
     # --- what the own endpoints show
 
     def health(self) -> tuple[int, dict[str, Any]]:
         """Return status code and body of `/api/health`."""
-        last, wrong = self.monitor.last, self.monitor.last_error
         now = self._clock.now()
         return report.health(
             report.Facts(
-                target=self.address.origin,
-                presence=self.presence.state.value,
-                presence_for=now - self.presence.since,
-                alive=last is not None and last.alive,
-                said=self._said,
-                probe={
-                    "probe_status": last.status if last else None,
-                    "probe_error": last.trouble if last else None,
-                    "probe_age_seconds": round(now - self.monitor.probed, 3) if last else None,
-                    "failed_probes": self.monitor.failures,
-                    "next_probe_seconds": round(max(0.0, self.monitor.due - now), 3),
-                    "last_error": wrong[1] if wrong else None,
-                    "last_error_age_seconds": round(now - wrong[0], 3) if wrong else None,
-                },
-                circuits=self.breaker.snapshot() if self.breaker else {},
+                targets=[target.standing(now) for target in self.targets],
+                circuits=self._circuits(),
                 cache=self._cache_facts(),
                 failures=self.metrics.outcomes,
                 tools=self.catalogue.size,
@@ -485,6 +406,10 @@ class Sidecar:
                 version=__version__,
             )
         )
+
+    def _circuits(self) -> dict[str, dict[str, object]]:
+        breakers = [target.breaker for target in self.targets if target.breaker]
+        return {name: shown for one in breakers for name, shown in one.snapshot().items()}
 
     def _cache_facts(self) -> dict[str, object] | None:
         if self.shelf is None:
@@ -494,9 +419,9 @@ class Sidecar:
     def _metrics(self) -> dict[str, Any]:
         return {
             **self.metrics.snapshot(self.shelf.kept() if self.shelf is not None else {}),
-            "circuits": self.breaker.snapshot() if self.breaker else {},
+            "circuits": self._circuits(),
             "cache": self.shelf.snapshot() if self.shelf is not None else None,
-            "open_streams": self.outbound.open_streams,
+            "open_streams": self.pools.open_streams,
             "answered_at_once": self.inbound.express.answered if self.inbound.express else 0,
             "sessions": len(self.sessions),
             "concurrency": self.admit.snapshot(),
@@ -521,7 +446,8 @@ class Sidecar:
 
     def start(self) -> None:
         """Begin to watch the server."""
-        self._tasks(self.monitor.run(), "health monitor")
+        for target in self.targets:
+            self._tasks(target.monitor.run(), "health monitor")
 
     async def drain(self) -> bool:
         """Refuse new calls and wait for those under way; False when the grace was too short."""
@@ -556,8 +482,7 @@ def raising(error: ProxyError) -> Forward:
     return origin
 
 
-def basic_authorization(target: Address) -> str | None:
-    """Return the header for credentials that stand in the upstream URL."""
-    if target.userinfo is None:
-        return None
-    return "Basic " + base64.b64encode(":".join(target.userinfo).encode()).decode()
+def is_local(server: Address) -> bool:
+    """Tell whether an address means another server on each machine."""
+    host = server.origin.partition("//")[2].rpartition(":")[0]
+    return "." not in host or host.startswith("127.") or host == "[::1]"

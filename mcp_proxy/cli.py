@@ -114,7 +114,7 @@ async def _serve(settings: Any, warnings: list[str]) -> int:
     if not parser_is_compiled():
         log("config.warning", "warning", message="aiohttp runs without its C parser")
     sidecar = Sidecar(settings, log)
-    if sidecar.address.ends_at_mcp:
+    if any(target.address.ends_at_mcp for target in sidecar.targets):
         log(
             "config.warning",
             "warning",
@@ -144,7 +144,7 @@ async def _serve(settings: Any, warnings: list[str]) -> int:
         "proxy.started",
         version=__version__,
         urls=urls,
-        upstream=sidecar.address.origin,
+        upstream=", ".join(target.name for target in sidecar.targets),
         cache=sidecar.shelf.snapshot()["store"] if sidecar.shelf else "off",
     )
     clean = await until_stopped(sidecar.drain)

@@ -67,6 +67,19 @@ def _usable_url(value: SecretStr) -> SecretStr:
     return value
 
 
+def _several(value: object) -> object:
+    """Read a list of URLs; a comma inside of one belongs to it."""
+    if not isinstance(value, str):
+        return value
+    return re.split(r"\s*,\s*(?=\w+://)", value.strip(", "))
+
+
+def _distinct(value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    if not value or len({address(one.get_secret_value(), "/").name for one in value}) < len(value):
+        raise ValueError("one or more URLs of different servers")
+    return value
+
+
 def _usable_redis(value: SecretStr) -> SecretStr:
     if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("a URL such as redis://localhost:6379/0, rediss://… or unix://…")
@@ -137,6 +150,7 @@ RateText = Annotated[str, AfterValidator(_rate)]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(ge=0, le=1 << 40)]
 Url = Annotated[SecretStr, AfterValidator(_usable_url)]  # it may hold a password
+Urls = Annotated[tuple[Url, ...], BeforeValidator(_several), AfterValidator(_distinct)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_usable_redis)]
 
 
@@ -153,7 +167,11 @@ def _is(default: Any, variable: str, text: str) -> Any:
 class Upstream(Section):
     """The server behind."""
 
-    url: Url = _is(..., "MCP_UPSTREAM_URL", "where the server is; a path is put before each target")
+    url: Urls = _is(
+        ...,
+        "MCP_UPSTREAM_URL",
+        "where the server is; a path is put before each target. Several replicas are separated by commas",
+    )
     name: str | None = _is(
         None,
         "MCP_UPSTREAM_NAME",
@@ -178,6 +196,15 @@ class Upstream(Section):
     health_path: Path_ = _is(
         "/api/health", "MCP_HEALTH_PATH", "what the probe asks for; any status below 500 is alive"
     )
+    health_fall: Count = _is(
+        3, "MCP_HEALTH_FALL", "failed probes in a row until a server that is there is unhealthy"
+    )
+    health_rise: Count = _is(2, "MCP_HEALTH_RISE", "good probes in a row until it is healthy again")
+    slow_start: SecondsOrNone = _is(
+        10.0,
+        "MCP_SLOW_START",
+        "seconds in which a replica that has returned gets a growing share of the calls",
+    )
     trust_annotations: bool = _is(
         True, "MCP_TRUST_ANNOTATIONS", "believe the server's own readOnlyHint and idempotentHint"
     )
@@ -186,6 +213,11 @@ class Upstream(Section):
         "MCP_SESSION_RECOVERY",
         "open a client's session again when a restarted server has forgotten it",
     )
+
+    @property
+    def own_host(self) -> str | None:
+        """Return the Host that the server is to see whoever asks; None where that depends."""
+        return None if self.host_header in {"upstream", "client"} else self.host_header
 
 
 class Server(Section):

@@ -34,7 +34,10 @@ async def assembled() -> AsyncIterator[Assembled]:
 
 
 def names(sidecar: Sidecar, stack: Stack) -> list[str]:
-    return [type(layer).__name__.lower() for layer in sidecar.stacks[stack]]
+    layers = list(sidecar.stacks[stack])
+    if stack is not Stack.SHORT:
+        layers += sidecar.targets[0].layers
+    return [type(layer).__name__.lower() for layer in layers]
 
 
 async def test_the_layers_stand_in_the_order_of_the_documents(assembled: Assembled) -> None:

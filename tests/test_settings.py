@@ -18,6 +18,8 @@ def load(environ: dict[str, str] | None = None, **flags: Any) -> Settings:
 def value(settings: Settings, variable: str) -> Any:
     section, key = variables()[variable]
     found = getattr(getattr(settings, section), key)
+    if variable == "MCP_UPSTREAM_URL":
+        [found] = found
     return found.get_secret_value() if isinstance(found, SecretStr) else found
 
 
@@ -189,7 +191,7 @@ def test_the_file_has_the_same_settings_in_tables(tmp_path: Path) -> None:
             """,
         ),
     ).load()
-    assert settings.upstream.url.get_secret_value() == "http://box:1"
+    assert value(settings, "MCP_UPSTREAM_URL") == "http://box:1"
     assert settings.cache.ttl == 0
     assert settings.cache.ignore_headers == ("X-A",)
     assert value(settings, "MCP_ADMIN_TOKEN") == "t"
@@ -483,7 +485,9 @@ def test_a_fault_tells_no_secret(environ: dict[str, str]) -> None:
     "text",
     [
         f'[server]\nadmin_token = ["{CANARY}"]\n',
-        f'[upstream]\nurl = ["http://u:{CANARY}@h"]\n',
+        f'[upstream]\nurl = [["http://u:{CANARY}@h"]]\n',
+        f'[upstream]\nurl = ["http://u:{CANARY}@h", "http://{CANARY}@h"]\n',
+        f'[upstream]\nurl = ["http://ok", "http://u:{CANARY}@"]\n',
         f'upstream = "http://u:{CANARY}@h"\n',
         f'server = ["{CANARY}"]\n',
         f'[cache.redis_url]\nx = "{CANARY}"\n',
@@ -494,6 +498,33 @@ def test_a_fault_of_the_file_tells_no_secret(tmp_path: Path, text: str) -> None:
         Loader({}, in_file(tmp_path, text)).load()
     assert CANARY not in str(caught.value)
     assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "urls"),
+    [
+        ("http://a:1,http://b:1", ["http://a:1", "http://b:1"]),
+        (" http://a:1 , https://b/p ,", ["http://a:1", "https://b/p"]),
+        ("http://u:p,w@a:1", ["http://u:p,w@a:1"]),
+        ("http://a,http://a/two", ["http://a", "http://a/two"]),
+    ],
+)
+def test_several_servers_are_separated_by_commas(text: str, urls: list[str]) -> None:
+    """DESIGN section 4, Failover; a comma inside of a URL belongs to it."""
+    found = load({"MCP_UPSTREAM_URL": text}).upstream.url
+    assert [url.get_secret_value() for url in found] == urls
+
+
+@pytest.mark.parametrize("text", ["http://a,http://a:80/", ",", "http://a,ftp://b", "http://a,b c"])
+def test_several_servers_must_be_usable_and_different(text: str) -> None:
+    [fault] = faults({"MCP_UPSTREAM_URL": text})
+    assert fault.startswith("MCP_UPSTREAM_URL (environment): got ")
+
+
+def test_several_servers_are_a_list_in_the_file(tmp_path: Path) -> None:
+    written = in_file(tmp_path, '[upstream]\nurl = ["http://a", "http://b"]')
+    found = Loader({}, written).load().upstream.url
+    assert [url.get_secret_value() for url in found] == ["http://a", "http://b"]
 
 
 def test_settings_show_no_secret() -> None:

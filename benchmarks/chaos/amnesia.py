@@ -104,7 +104,7 @@ def judged(scene: Stage, watch: Watch, clients: int) -> Finding:
         f"{len(watch.strangers)} sent there by the sidecar"
     )
     reopened = len(upstream.sessions.opened) - clients
-    circuits = "off" if scene.front.sidecar.breaker is None else "on"
+    circuits = "off" if scene.front.sidecar.targets[0].breaker is None else "on"
     done = (
         f"{clients} clients, {len(seen)} calls, crashes and amnesia in turns, circuits {circuits}; "
         f"{reopened} sessions opened anew by the sidecar"

@@ -62,7 +62,7 @@ async def returns(times: int, seed: int = 4, **settings: object) -> list[Finding
 
 async def one_return(scene: Stage, number: int, away: float) -> float:
     """Return the seconds between the server's return and the first success."""
-    presence = scene.front.sidecar.presence
+    presence = scene.front.sidecar.targets[0].presence
     calls = 0
 
     async def succeeds() -> bool:
@@ -127,7 +127,7 @@ async def opened(scene: Stage, dialect: Dialect) -> None:
 
 async def half_opened(scene: Stage, dialect: Dialect, waiting: int, *, fails: bool) -> int:
     """Return how many of the calls passed while the probe was out."""
-    breaker = scene.front.sidecar.breaker
+    breaker = scene.front.sidecar.targets[0].breaker
     assert breaker is not None
     left = [circuit["retry_after_s"] for circuit in breaker.snapshot().values()]
     await asyncio.sleep(

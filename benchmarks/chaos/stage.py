@@ -103,7 +103,7 @@ async def stage(
 async def at_rest(upstream: Upstream, front: Front) -> Held:
     """Return what is held when the sidecar has looked at the server and nobody has come yet."""
     for _ in range(100):
-        if front.sidecar.monitor.last is not None and not front.sidecar.catalogue.empty:
+        if front.sidecar.targets[0].monitor.last is not None and not front.sidecar.catalogue.empty:
             break
         await asyncio.sleep(_LOOK)
     least = held()

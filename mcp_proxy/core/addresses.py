@@ -6,6 +6,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_NO_HOST = re.compile(r"[\s,]")  # a list of URLs whose second one has lost its scheme
 _ORIGIN = re.compile(r"[a-z]+://[^/?#]*", re.IGNORECASE)
 
 
@@ -18,6 +19,11 @@ class Address:
     aliases: frozenset[str]  # origins that mean the same server, in lower case
     userinfo: tuple[str, str] | None = None
     ends_at_mcp: bool = False  # the URL named the MCP endpoint, not a prefix
+
+    @property
+    def name(self) -> str:
+        """Return what tells this server from others."""
+        return self.origin + self.prefix
 
     def also(self, host: str) -> "Address":
         """Return the same address, known by another Host as well."""
@@ -51,11 +57,12 @@ def address(url: str, mcp_path: str) -> Address:
     Raises ValueError when it is not an http or https URL with a host.
     """
     parts = urlsplit(url)
-    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+    hostname = parts.hostname or ""
+    if parts.scheme not in _DEFAULT_PORTS or not hostname or _NO_HOST.search(hostname):
         raise ValueError("an http:// or https:// URL with a host, such as http://localhost:9000")
     if parts.query or parts.fragment:
         raise ValueError("a URL without query and fragment")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    host = f"[{hostname}]" if ":" in hostname else hostname
     port = parts.port or _DEFAULT_PORTS[parts.scheme]
     prefix = parts.path.rstrip("/")
     ends_at_mcp = bool(prefix) and prefix == mcp_path.rstrip("/")

@@ -131,6 +131,7 @@ class Call(NamedTuple):
     silence: float | None = None  # seconds without a byte after which this try is given up
     key: str | None = None  # where its answer is kept, once the cache has looked
     raw: RawHeaders = ()  # the headers as they were spelled; empty for calls of our own
+    tried: list[str] | None = None  # the targets that its tries went to, of several
     same: "Same | None" = None  # what is remembered of this request, the next time too
     known: "Reply | None" = None  # its stored answer, where that was looked for beforehand
 

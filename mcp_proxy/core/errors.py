@@ -106,6 +106,8 @@ class UpstreamUnreachableError(ProxyError):
 
     code, status = "upstream_unreachable", 503
     refused = False  # the machine is there and nobody listens: what a restart looks like
+    bridged = False  # it is refused since so lately that it is worth waiting for
+    target = ""  # the one of several targets that is meant; empty where it is all of them
 
 
 class UpstreamTimeoutError(ProxyError):

@@ -1,20 +1,32 @@
 """What `/api/health` says: the server's own fields, kept, and ours beside them (DESIGN section 6)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is known of one target."""
+
+    target: str
+    state: str  # unknown, present, restarting, lost
+    for_seconds: float
+    healthy: bool  # it is thought to be, and its last probe was answered below 500
+    said: Mapping[str, Any]  # its own health fields, of the last probe that had some
+    probe: Mapping[str, Any]
+
+    def shown(self) -> dict[str, Any]:
+        """Return it as the report shows it."""
+        since = round(self.for_seconds, 3)
+        return {"target": self.target, "state": self.state, "for_seconds": since, **self.probe}
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What the rooms know at the moment of asking."""
 
-    target: str
-    presence: str  # unknown, present, restarting, lost
-    presence_for: float  # seconds
-    alive: bool  # the last probe was answered below 500
-    said: Mapping[str, Any]  # the server's own health fields, of the last probe that had some
-    probe: Mapping[str, Any]
+    targets: Sequence[Standing]
     circuits: Mapping[str, Mapping[str, Any]]
     cache: Mapping[str, Any] | None
     failures: Mapping[str, int]
@@ -28,37 +40,33 @@ def health(facts: Facts) -> tuple[int, dict[str, Any]]:
 
     A field of the server that bears the name of one of ours is kept as `upstream_<name>`.
     """
-    reachable = facts.presence == "present"
-    services = facts.said.get("connections")
+    present = [target for target in facts.targets if target.state == "present"]
+    first = (present or facts.targets)[0]
+    services = first.said.get("connections")
     defaults = {
         "services": services if isinstance(services, dict) else {},
         "available_tools": facts.tools,
     }
     ours = {
-        "status": overall(facts, reachable=reachable),
-        "upstream": {
-            "target": facts.target,
-            "state": facts.presence,
-            "for_seconds": round(facts.presence_for, 3),
-            **facts.probe,
-        },
+        "status": overall(facts, first) if present else "unhealthy",
+        "upstream": first.shown(),
         "circuits": facts.circuits,
         "failures": dict(facts.failures),
         "cache": facts.cache if facts.cache is not None else {"store": "off"},
         "uptime_seconds": round(facts.uptime, 3),
         "version": facts.version,
     }
-    kept = {f"upstream_{name}": facts.said[name] for name in ours if name in facts.said}
-    return (200 if reachable else 503), {**defaults, **facts.said, **kept, **ours}
+    if len(facts.targets) > 1:
+        ours["targets"] = [target.shown() for target in facts.targets]
+    kept = {f"upstream_{name}": first.said[name] for name in ours if name in first.said}
+    return (200 if present else 503), {**defaults, **first.said, **kept, **ours}
 
 
-def overall(facts: Facts, *, reachable: bool) -> str:
-    """Return healthy, degraded or unhealthy."""
-    if not reachable:
-        return "unhealthy"
+def overall(facts: Facts, first: Standing) -> str:
+    """Return healthy or degraded, for a server that can be reached."""
     troubled = (
-        not facts.alive
+        any(target.state != "present" or not target.healthy for target in facts.targets)
         or any(circuit["state"] != "closed" for circuit in facts.circuits.values())
-        or str(facts.said.get("status", "healthy")).lower() not in {"healthy", "ok", "up", "pass"}
+        or str(first.said.get("status", "healthy")).lower() not in {"healthy", "ok", "up", "pass"}
     )
     return "degraded" if troubled else "healthy"

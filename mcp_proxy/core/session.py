@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from multidict import CIMultiDict
 
 from mcp_proxy.core.call import Call, Headers, Whole
-from mcp_proxy.core.message import Message
+from mcp_proxy.core.intent import Intent, Stack
+from mcp_proxy.core.jsonrpc import read_request
+from mcp_proxy.core.message import NOTHING, Message
 
 SESSION = "Mcp-Session-Id"
 # More is no session of a client's, but somebody's attempt to fill our memory (F46).
@@ -24,6 +26,10 @@ _STATE = frozenset(
 )
 _OF_THE_CALL = frozenset({"accept", "content-length", "content-type", "last-event-id"})
 _OF_THE_SESSION = frozenset({"mcp-session-id", "mcp-protocol-version"})
+# Sent once, like the client's own handshake: a second one would leave an orphan session behind.
+_HANDSHAKE = Intent(Stack.FULL, writes=False)
+# Every server of the handshake era answers it; an id that no client counts up to.
+_PING = b'{"jsonrpc":"2.0","id":"mcp-sidecar-%d","method":"ping"}'
 _POSTED = (("Content-Type", "application/json"), ("Accept", "application/json, text/event-stream"))
 
 
@@ -103,7 +109,20 @@ def replay(call: Call, said: bytes, session_id: str | None) -> Call:
     headers.update(_POSTED)
     if session_id:
         headers[SESSION] = session_id
-    return call._replace(method="POST", headers=headers, raw=(), body=Whole(said))
+    return call._replace(
+        method="POST",
+        headers=headers,
+        raw=(),
+        body=Whole(said),
+        message=read_request(said, headers) or NOTHING,
+        intent=_HANDSHAKE,
+        tried=None,
+    )
+
+
+def ping(call: Call, number: int, session_id: str) -> Call:
+    """Return the question whether the server knows a session, under the credentials of a call."""
+    return replay(call, _PING % number, session_id)
 
 
 def told_back(headers: Headers, session: Session) -> Headers:

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from typing import Any, Protocol
+from urllib.parse import urljoin
 
 import aiohttp
 
@@ -37,6 +38,10 @@ class Listener(Protocol):
 
     async def tools_changed(self) -> None:
         """Take note that the server has other tools now, or says other things of them."""
+        ...
+
+    def messages_at(self, path: str, server: Address) -> None:
+        """Take note to which path of a server the messages of a legacy stream go."""
         ...
 
 
@@ -179,7 +184,9 @@ class Ear:
         self._endpoint_due = False
         if event.name != b"endpoint":
             return shown
-        path = self._address.reversed(event.data.decode("utf-8", "replace"))
+        told = event.data.decode("utf-8", "replace")
+        path = self._address.reversed(told)
+        self._listener.messages_at(urljoin(self._call.target, path or told), self._address)
         return shown if path is None else shown.replace(event.data, path.encode(), 1)
 
 

@@ -1,6 +1,7 @@
 """Foreign errors become ours at the seam where they arise."""
 
 import asyncio
+from typing import Protocol
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
@@ -15,6 +16,19 @@ from mcp_proxy.core.errors import (
 
 # Whatever aiohttp raises while it asks a server; TimeoutError is an OSError since Python 3.10.
 FAILURES = (aiohttp.ClientError, HttpProcessingError, OSError)
+
+
+class Presence(Protocol):
+    """What is known of the server's being there (upstream/presence)."""
+
+    def refused(self) -> bool:
+        """Take note of a refused connection; True while a restart is being bridged."""
+        ...
+
+    def answered(self, asked: float) -> None:
+        """Take note that a request of that time (Clock.now) found a connection."""
+        ...
+
 
 _UNREACHABLE: tuple[tuple[type[BaseException], str], ...] = (
     (aiohttp.ClientConnectorDNSError, "The server's name cannot be resolved."),
@@ -62,6 +76,15 @@ def looks_like_a_restart(failure: BaseException) -> bool:
     return isinstance(failure, aiohttp.ClientConnectorDNSError) or isinstance(
         cause, ConnectionRefusedError
     )
+
+
+def noted(error: ProxyError, presence: Presence, asked: float) -> ProxyError:
+    """Return the error, after telling what it shows of the server's being there."""
+    if not isinstance(error, UpstreamUnreachableError):
+        presence.answered(asked)
+    elif error.refused:
+        error.bridged = presence.refused()
+    return error
 
 
 def failed(failure: BaseException, *, unsent: bool = False) -> ProxyError:

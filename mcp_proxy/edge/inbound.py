@@ -205,6 +205,7 @@ class Inbound:
             peer=self._peer(request),
             arrived=arrived,
             raw=request.raw_headers,
+            tried=[],
             same=reading if spelling is not None else None,
         )
 

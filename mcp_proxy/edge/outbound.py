@@ -22,7 +22,7 @@ from mcp_proxy.core.metadata import WELL_KNOWN, PublicUrl
 from mcp_proxy.core.reading import read_answer
 from mcp_proxy.core.verdict import Verdict, judge_status
 from mcp_proxy.edge.events import Ear, Listener, message_in, only_answer, stranger
-from mcp_proxy.edge.failures import FAILURES, end_with_connection, failed
+from mcp_proxy.edge.failures import FAILURES, Presence, end_with_connection, failed, noted
 from mcp_proxy.edge.pool import Pools
 from mcp_proxy.edge.verbatim import sayable
 
@@ -58,27 +58,26 @@ class Outbound:
     (the request cannot be written as HTTP) and OverloadedError (too many streams are open).
     """
 
-    def __init__(self, wire: Wire, pools: Pools, clock: Clock, listener: Listener) -> None:
+    def __init__(
+        self, wire: Wire, pools: Pools, clock: Clock, listener: Listener, presence: Presence
+    ) -> None:
         self._wire = wire
         self._pools = pools
         self._clock = clock
         self._listener = listener
+        self._presence = presence
         self._origin = URL(wire.address.origin)
         self._via = f"1.1 {wire.pseudonym}"
         self._timeouts: Memo[float | None, aiohttp.ClientTimeout] = Memo(100)
         self._urls: Memo[str, URL] = Memo(256)
-
-    @property
-    def open_streams(self) -> int:
-        """Return how many streams are open, WebSockets too."""
-        return self._pools.open_streams
 
     async def __call__(self, call: Call) -> Reply:
         """Return the server's answer; its body is whole if it could be judged, else a stream."""
         if call.intent.stack is Stack.SHORT:
             self._pools.check(self._wire.streams_limit)
         started = self._clock.now()
-        response = await self._sent(call)
+        response = await self._sent(call, started)
+        self._presence.answered(started)
         end_with_connection(response)
         try:
             headers = self._head(call, response)
@@ -96,7 +95,7 @@ class Outbound:
             upstream_seconds=self._clock.now() - started,
         )
 
-    async def _sent(self, call: Call) -> aiohttp.ClientResponse:
+    async def _sent(self, call: Call, started: float) -> aiohttp.ClientResponse:
         """Send the request; return the response with its head read."""
         body = call.body
         data: Any = body if isinstance(body, Stream) else body.data or None
@@ -120,7 +119,8 @@ class Outbound:
         except FAILURES as failure:
             if isinstance(body, Stream) and body.failure is not None:
                 raise body.failure from None
-            raise failed(failure, unsent=bool(tracker and not tracker.bytes_written)) from None
+            error = failed(failure, unsent=bool(tracker and not tracker.bytes_written))
+            raise noted(error, self._presence, started) from None
         except ValueError:
             raise BadRequestError("The request cannot be forwarded as HTTP/1.1.") from None
 

@@ -10,10 +10,10 @@ from yarl import URL
 
 from mcp_proxy.core import headers as rules
 from mcp_proxy.core.call import Call, Delivery, Reply, Upgrade, Whole
-from mcp_proxy.core.clock import Spawn
+from mcp_proxy.core.clock import Clock, Spawn
 from mcp_proxy.core.errors import UpstreamBrokenError
 from mcp_proxy.core.verdict import judge_status
-from mcp_proxy.edge.failures import FAILURES, failed
+from mcp_proxy.edge.failures import FAILURES, Presence, failed, noted
 from mcp_proxy.edge.listening import Listening
 from mcp_proxy.edge.outbound import Wire
 from mcp_proxy.edge.pool import Pools
@@ -138,15 +138,25 @@ def heard(side: Side, otherwise: int) -> int:
 class Tunnel:
     """Open the server's end first, so that its refusal is still an HTTP answer."""
 
-    def __init__(self, wire: Wire, pools: Pools, changed: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        pools: Pools,
+        clock: Clock,
+        presence: Presence,
+        changed: Callable[[], Awaitable[None]],
+    ) -> None:
         self._wire = wire
         self._pools = pools
+        self._clock = clock
+        self._presence = presence
         self._changed = changed
         self._origin = URL(wire.address.origin)
 
     async def __call__(self, call: Call) -> Reply:
         """Return a reply with both ends in its body, or the server's refusal."""
         self._pools.check(self._wire.streams_limit)
+        started = self._clock.now()
         headers = rules.request_headers(
             call.headers,
             call.raw,
@@ -180,7 +190,8 @@ class Tunnel:
             verdict = judge_status(refusal.status, hinted=False)
             return Reply(refusal.status, kept, Whole(b""), verdict=verdict, attempts=1)
         except FAILURES as failure:
-            raise failed(failure) from None
+            raise noted(failed(failure), self._presence, started) from None
+        self._presence.answered(started)
         self._pools.open_streams += 1
         relay = Relay(upstream, self._changed, self._pools.ended)
         return Reply(101, CIMultiDict(), relay, attempts=1)

@@ -2,7 +2,6 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Protocol
 
 from mcp_proxy.core.call import Call, Delivery, Reply
 from mcp_proxy.core.clock import Clock, Emit
@@ -20,22 +19,6 @@ from mcp_proxy.layers.circuit import Circuit, Limits, Ticket
 _CIRCUITS_LIMIT = 1000
 
 
-class Presence(Protocol):
-    """What is known of the server's being there (upstream/presence)."""
-
-    def refused(self) -> bool:
-        """Take note of a refused connection; True while a restart is being bridged."""
-        ...
-
-    def gone(self) -> None:
-        """Take note that the server is away: its circuit has opened."""
-        ...
-
-    def answered(self, asked: float) -> None:
-        """Take note that a request of that time (Clock.now) found a connection."""
-        ...
-
-
 class Breaker:
     """Guard the target's connections and each tool's answers with circuits of their own.
 
@@ -49,19 +32,21 @@ class Breaker:
         self,
         target: str,
         limits: Limits,
-        presence: Presence,
         clock: Clock,
         emit: Emit,
         *,
+        opened: Callable[[bool], None],
         rng: Callable[[], float],
         deadline: float,
+        among: str = "",
     ) -> None:
         self._limits = limits
-        self._presence = presence
+        self._opened = opened  # told of each opening: is it the target's own circuit?
         self._clock = clock
         self._emit = emit
         self._rng = rng
         self._deadline = deadline  # seconds; see _departed
+        self._among = among  # what tells the tools of one target from those of another
         self._target = self._new(f"target {target}")
         self._circuits: OrderedDict[str, Circuit] = OrderedDict()
 
@@ -101,7 +86,7 @@ class Breaker:
         except (UpstreamTimeoutError, UpstreamBrokenError) as error:
             failed = True if error.delivered is Delivery.UNKNOWN else None
             broken = isinstance(error, UpstreamBrokenError)
-            self._reached(to_target, began)
+            self._target.record(to_target, failed=False)
             raise
         except ProxyError:
             raise
@@ -112,22 +97,15 @@ class Breaker:
             failed = counted(reply.verdict, probe=bool(to_tool and to_tool.probe))
             if failed is False and 0 < self._limits.slow < self._clock.now() - began:
                 failed = True  # it works, and so slowly that its callers are better off without it
-            self._reached(to_target, began)
+            self._target.record(to_target, failed=False)
             return reply
         finally:
             if failed is not None and tool and to_tool:
                 tool.record(to_tool, failed=failed, broken=broken)
 
     def _unreached(self, ticket: Ticket, error: UpstreamUnreachableError) -> None:
-        if error.refused and self._presence.refused():
-            return  # a restart is being bridged
-        self._target.record(ticket, failed=True)
-        if self._target.state == "open":
-            self._presence.gone()  # so that its return is noticed, and closes the circuit
-
-    def _reached(self, ticket: Ticket, began: float) -> None:
-        self._target.record(ticket, failed=False)
-        self._presence.answered(began)
+        if not error.bridged:
+            self._target.record(ticket, failed=True)
 
     def _departed(self, call: Call) -> bool | None:
         """Tell a caller that left (neutral) from a server that outlasted the caller's deadline."""
@@ -145,6 +123,7 @@ class Breaker:
             name = f"method {message.method}"
         else:
             return None
+        name += self._among
         circuit = self._circuits.get(name)
         if circuit is None:
             if len(self._circuits) >= _CIRCUITS_LIMIT:
@@ -157,6 +136,8 @@ class Breaker:
     def _changed(self, name: str, before: str, after: str) -> None:
         level = "error" if after == "open" else "info"
         self._emit("circuit.state_changed", level, circuit=name, before=before, after=after)
+        if after == "open":
+            self._opened(name == self._target.name)
 
     def lost(self) -> None:
         """Open the target's circuit: its restart took longer than the grace."""

@@ -7,13 +7,11 @@ from typing import Protocol
 from mcp_proxy.core.answers import answer_in
 from mcp_proxy.core.call import Call, Delivery, Reply, Stream, Whole
 from mcp_proxy.core.clock import Clock, Emit, Running, Spawn
-from mcp_proxy.core.errors import ProxyError
-from mcp_proxy.core.intent import Intent, Stack
-from mcp_proxy.core.jsonrpc import read_request
+from mcp_proxy.core.errors import ProxyError, UpstreamUnreachableError
+from mcp_proxy.core.intent import Stack
 from mcp_proxy.core.keys import opener
-from mcp_proxy.core.message import NOTHING
 from mcp_proxy.core.reading import read_answer
-from mcp_proxy.core.session import SESSION, Session, addressed, begun, replay, told_back
+from mcp_proxy.core.session import SESSION, Session, addressed, begun, ping, replay, told_back
 from mcp_proxy.core.verdict import Verdict
 from mcp_proxy.layers.chain import Forward
 
@@ -21,10 +19,6 @@ from mcp_proxy.layers.chain import Forward
 _PATIENCE = 10.0  # seconds
 # No server of a tool restarts faster, unnoticed: a session that answered so lately is still known.
 _SURE = 1.0  # seconds
-# Every server of the handshake era answers it; an id that no client counts up to.
-_PING = b'{"jsonrpc":"2.0","id":"mcp-sidecar-%d","method":"ping"}'
-# Sent once, like the client's own handshake: a second one would leave an orphan session behind.
-_HANDSHAKE = Intent(Stack.FULL, writes=False)
 
 
 class Sessions(Protocol):
@@ -49,6 +43,10 @@ class Server(Protocol):
     @property
     def departures(self) -> int:
         """Return how often it has gone away."""
+        ...
+
+    def stranded(self, session_id: str) -> bool:
+        """Tell whether the target on which a session lived is away, while another is there."""
         ...
 
     async def session_lost(self, call: Call) -> None:
@@ -91,10 +89,16 @@ class Recover:
         session = self._own(call)
         if session is None:
             return await forward(call)
-        if not call.intent.repeatable and not self._is_sure(session):
-            await self._make_sure(call, forward, session)
+        await self._prepare(call, forward, session)
         used = session.upstream
-        reply = await forward(addressed(call, session))
+        try:
+            reply = await forward(addressed(call, session))
+        except UpstreamUnreachableError:
+            if not await self._moved(call, forward, session, used):
+                raise
+            # nothing of it was delivered: a write, too, may follow its session to another target
+            used = session.upstream
+            reply = await forward(addressed(call, session, anew=True))
         if call.method == "DELETE":
             self._sessions.forget(session.id)
         elif reply.status == 404 and self._sessions.find(session.id) is session:
@@ -102,6 +106,19 @@ class Recover:
         elif reply.status < 300:
             self._confirm(call, session)
         return reply._replace(headers=told_back(reply.headers, session))
+
+    async def _prepare(self, call: Call, forward: Forward, session: Session) -> None:
+        """Let the session be where the call can find it."""
+        if self._server.stranded(session.upstream):
+            await self._recovered(call, forward, session)
+        elif not call.intent.repeatable and not self._is_sure(session):
+            await self._make_sure(call, forward, session)
+
+    async def _moved(self, call: Call, forward: Forward, session: Session, used: str) -> bool:
+        """Open a session elsewhere whose target has just gone away; tell whether it has moved."""
+        if session.upstream == used and self._server.stranded(used):
+            await self._recovered(call, forward, session)
+        return session.upstream != used
 
     def _is_sure(self, session: Session) -> bool:
         """Tell whether the server has just known the session, and was not seen away since."""
@@ -121,7 +138,7 @@ class Recover:
         """Ask for a sign of life of the session, and recover it if there is none."""
         used, departures = session.upstream, self._server.departures
         try:
-            reply, _ = await self._said(call, forward, _PING % next(self._pings), used)
+            reply, _ = await self._said(ping(call, next(self._pings), used), forward)
         except ProxyError:
             return  # the call itself will tell
         if reply.status == 404 and session.upstream == used:
@@ -200,7 +217,7 @@ class Recover:
 
     async def _handshake(self, call: Call, forward: Forward, session: Session) -> str | None:
         """Say again what the client said; return the server's new id, or None."""
-        reply, answer = await self._said(call, forward, session.initialize, None)
+        reply, answer = await self._said(replay(call, session.initialize, None), forward)
         new = reply.headers.get(SESSION)
         spoken = call.headers.get("MCP-Protocol-Version")
         result = (read_answer(answer) or {}).get("result") if answer else None
@@ -209,19 +226,14 @@ class Recover:
         if spoken is not None and result.get("protocolVersion") != spoken:
             return None  # another server by now: the client must hear of it
         for said in session.replays():
-            reply, _ = await self._said(call, forward, said, new)
+            reply, _ = await self._said(replay(call, said, new), forward)
             if reply.status >= 300:
                 return None
         return new
 
-    async def _said(
-        self, call: Call, forward: Forward, said: bytes, session_id: str | None
-    ) -> tuple[Reply, bytes | None]:
+    async def _said(self, said: Call, forward: Forward) -> tuple[Reply, bytes | None]:
         """Send one message of the opening; return the reply, and the JSON text of its answer."""
-        sent = replay(call, said, session_id)
-        message = read_request(said, sent.headers) or NOTHING
-        sent = sent._replace(message=message, intent=_HANDSHAKE)
-        reply = await forward(sent)
+        reply = await forward(said)
         body = reply.body
         if isinstance(body, Stream):
             reply = reply._replace(body=Whole(await heard(body, self._limit)))

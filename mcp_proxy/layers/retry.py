@@ -61,14 +61,11 @@ class Backoff(ExponentialRetry):
 class Presence(Protocol):
     """What is known of the server's being there (upstream/presence)."""
 
-    def refused(self) -> bool:
-        """Take note of a refused connection; True while a restart is being bridged."""
-        ...
-
-    async def returned(self) -> bool:
+    async def returned(self, target: str) -> bool:
         """Wait, together with all who ask, until a restarting server accepts connections.
 
-        False when it did not within the restart grace, or when it is known to be lost.
+        An empty name stands for whichever returns first. False when none did within the restart
+        grace, or when all are known to be lost.
         """
         ...
 
@@ -151,10 +148,9 @@ class Retry:
         over = call.arrived + self._window
         return (
             isinstance(outcome, UpstreamUnreachableError)
-            and outcome.refused
+            and outcome.bridged
             and self._clock.now() < over
-            and self._presence.refused()
-            and await self._presence.returned()
+            and await self._presence.returned(outcome.target)
             and self._clock.now() < over
         )
 

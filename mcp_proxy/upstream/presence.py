@@ -39,18 +39,25 @@ class Presence:
         self._clock = clock
         self._spawn = spawn
         self._told = told
-        self._bridge: Running | None = None
+        self.bridge: Running | None = None  # ends when the present restart does, either way
         self.state = State.UNKNOWN
         self.since = clock.now()
+        self._refused_at: float | None = None  # Clock.now(), until a connection is made
         self.departures = 0  # how often a server that was there has gone away
+
+    @property
+    def away(self) -> bool:
+        """Tell whether its connections are refused, as far as is known."""
+        return self.state in {State.RESTARTING, State.LOST} or self._refused_at is not None
 
     def refused(self) -> bool:
         """Take note of a refused connection; True while a restart is being bridged."""
+        self._refused_at = self._clock.now()
         if self.state in {State.UNKNOWN, State.PRESENT}:
             if self._grace <= 0:
                 return False
             self._change(State.RESTARTING)
-            self._bridge = self._spawn(self._wait_for_return(self.since), "bridge a restart")
+            self.bridge = self._spawn(self._wait_for_return(self.since), "bridge a restart")
         return self.state is State.RESTARTING
 
     def answered(self, asked: float) -> None:
@@ -59,7 +66,11 @@ class Presence:
         What was under way when the server went away says nothing of its return: a server that
         shuts down in good order answers its last calls after it has stopped to listen.
         """
-        if self.state is not State.PRESENT and asked >= self.since:
+        if asked < self.since:
+            return
+        if self._refused_at is not None and asked >= self._refused_at:
+            self._refused_at = None
+        if self.state is not State.PRESENT:
             self._change(State.PRESENT)
 
     def gone(self) -> None:
@@ -69,8 +80,8 @@ class Presence:
 
     async def returned(self) -> bool:
         """Wait until a restarting server accepts connections; False when it is lost."""
-        while self.state is State.RESTARTING and self._bridge is not None:
-            await asyncio.shield(self._bridge)
+        while self.state is State.RESTARTING and self.bridge is not None:
+            await asyncio.shield(self.bridge)
         return self.state is State.PRESENT
 
     async def _wait_for_return(self, since: float) -> None:

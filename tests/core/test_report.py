@@ -5,15 +5,18 @@ from typing import Any
 
 import pytest
 
-from mcp_proxy.core.report import Facts, health
+from mcp_proxy.core.report import Facts, Standing, health
 
-WELL = Facts(
+THERE = Standing(
     target="http://old:9000",
-    presence="present",
-    presence_for=1.23456,
-    alive=True,
+    state="present",
+    for_seconds=1.23456,
+    healthy=True,
     said={},
     probe={"probe_status": 200},
+)
+WELL = Facts(
+    targets=[THERE],
     circuits={"tool look": {"state": "closed"}},
     cache={"store": "memory", "hits": 1},
     failures={"busy": 2},
@@ -24,7 +27,15 @@ WELL = Facts(
 
 
 def said(**fields: Any) -> Facts:
-    return replace(WELL, said=fields)
+    return among(replace(THERE, said=fields))
+
+
+def among(*targets: Standing) -> Facts:
+    return replace(WELL, targets=targets)
+
+
+def standing(state: str, **more: Any) -> Standing:
+    return replace(THERE, state=state, **more)
 
 
 def test_a_healthy_server_is_reported_with_all_that_we_know() -> None:
@@ -61,13 +72,18 @@ def test_a_healthy_server_is_reported_with_all_that_we_know() -> None:
         (said(status="degraded"), 200, "degraded"),
         (said(status=None), 200, "degraded"),
         (said(status=["healthy"]), 200, "degraded"),
-        (replace(WELL, alive=False), 200, "degraded"),
+        (among(standing("present", healthy=False)), 200, "degraded"),
         (replace(WELL, circuits={"a": {"state": "half-open"}}), 200, "degraded"),
         (replace(WELL, circuits={"a": {"state": "open"}}), 200, "degraded"),
-        (replace(WELL, presence="lost"), 503, "unhealthy"),
-        (replace(WELL, presence="restarting"), 503, "unhealthy"),
-        (replace(WELL, presence="unknown"), 503, "unhealthy"),
-        (replace(said(status="healthy"), presence="lost"), 503, "unhealthy"),
+        (among(standing("lost")), 503, "unhealthy"),
+        (among(standing("restarting")), 503, "unhealthy"),
+        (among(standing("unknown")), 503, "unhealthy"),
+        (among(standing("lost", said={"status": "healthy"})), 503, "unhealthy"),
+        (among(THERE, THERE), 200, "healthy"),
+        (among(THERE, standing("lost")), 200, "degraded"),
+        (among(standing("restarting"), THERE), 200, "degraded"),
+        (among(THERE, standing("present", healthy=False)), 200, "degraded"),
+        (among(standing("lost"), standing("lost")), 503, "unhealthy"),
     ],
 )
 def test_the_status_is_ours_and_503_only_without_a_server(
@@ -107,3 +123,15 @@ def test_services_are_what_is_known_of_connections(connections: Any) -> None:
 def test_a_cache_that_is_off_says_so() -> None:
     _, report = health(replace(WELL, cache=None))
     assert report["cache"] == {"store": "off"}
+
+
+def test_of_several_targets_each_is_shown_and_one_that_is_there_speaks_for_all() -> None:
+    away = standing("lost", target="http://a:9000", said={"version": "a"})
+    there = standing("present", target="http://b:9000", said={"version": "b"})
+    _, report = health(among(away, there))
+    assert report["upstream"]["target"] == "http://b:9000"
+    assert report["upstream_version"] == "b"
+    assert [(one["target"], one["state"]) for one in report["targets"]] == [
+        ("http://a:9000", "lost"),
+        ("http://b:9000", "present"),
+    ]

@@ -471,7 +471,7 @@ async def test_a_client_that_leaves_closes_the_server_within_a_second(
         await client.chunk()
     async with bound(1):
         await stream.left()
-    assert sidecar.sidecar.outbound.open_streams == 0
+    assert sidecar.sidecar.pools.open_streams == 0
 
 
 async def test_a_client_that_leaves_before_the_head_closes_the_server(

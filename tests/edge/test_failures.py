@@ -564,9 +564,9 @@ async def test_success_false_is_an_answer(front: Opened, upstream: Upstream) -> 
     for _ in range(6):
         assert (await sidecar.ask(TOOL)).body == body
     assert len(upstream.asked) == 6
-    assert {circuit["state"] for circuit in sidecar.sidecar.breaker.snapshot().values()} == {
-        "closed"
-    }
+    assert {
+        circuit["state"] for circuit in sidecar.sidecar.targets[0].breaker.snapshot().values()
+    } == {"closed"}
 
 
 async def test_an_open_circuit_answers_for_the_server(front: Opened, upstream: Upstream) -> None:

@@ -238,7 +238,7 @@ async def test_streams_beyond_their_number_are_refused(front: Opened, upstream: 
         for client in (first, second):
             await client.send(get("/mcp", "Accept: text/event-stream"))
             assert (await client.head()).status == 200
-        assert sidecar.sidecar.outbound.open_streams == 2
+        assert sidecar.sidecar.pools.open_streams == 2
         refused = await sidecar.ask(get("/mcp"))
         assert refused.status == 503
         assert refused.json["code"] == "overloaded"
@@ -311,13 +311,13 @@ async def test_what_cannot_be_written_as_http_is_not_sent(
     headers = CIMultiDict({"Host": "localhost", "X-A": "a\r\nX-Injected: b"})
     call = Call("GET", "/x", headers, EMPTY, SAFE_HTTP, "request-1")
     with pytest.raises(BadRequestError):
-        await (await front()).sidecar.outbound(call)
+        await (await front()).sidecar.targets[0].outbound(call)
     assert upstream.asked == []
 
 
 async def test_timeouts_are_remembered_in_bounded_number(front: Opened) -> None:
     """F46: they come from rules, and rules may be many."""
-    outbound = (await front()).sidecar.outbound
+    outbound = (await front()).sidecar.targets[0].outbound
     for silence in range(1, 500):
         assert outbound._timeout(float(silence)).sock_read == silence
     assert len(outbound._timeouts) <= 100

@@ -34,7 +34,7 @@ async def watched(front: Opened, upstream: Upstream, **settings: Any) -> Front:
     """Return a sidecar whose health monitor has looked once."""
     sidecar = await front(**settings)
     sidecar.sidecar.start()
-    while sidecar.sidecar.monitor.last is None:  # noqa: ASYNC110 - what was seen has no event
+    while sidecar.sidecar.targets[0].monitor.last is None:  # noqa: ASYNC110 - what was seen has no event
         await asyncio.sleep(0)  # noqa: TID251 - lets the probe's answer in
     return sidecar
 

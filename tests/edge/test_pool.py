@@ -10,6 +10,7 @@ from multidict import CIMultiDict
 from mcp_proxy.core.call import Call, Reply, Whole
 from mcp_proxy.core.intent import OPAQUE
 from mcp_proxy.edge.pool import accepts_connections, open_pools, parser_is_compiled
+from mcp_proxy.upstream.presence import State
 from tests.edge.conftest import Opened
 from tests.edge.test_failures import socket_without_room
 from tests.edge.wire import (
@@ -63,7 +64,7 @@ async def test_two_hundred_open_streams_do_not_stop_calls(
     for client in clients:
         await client.close()
     await upstream.until(lambda: len(upstream.open) <= 2)
-    assert sidecar.sidecar.outbound.open_streams == 0
+    assert sidecar.sidecar.pools.open_streams == 0
 
 
 async def test_open_streams_do_not_stop_our_own_looks(front: Opened, upstream: Upstream) -> None:
@@ -73,7 +74,7 @@ async def test_open_streams_do_not_stop_our_own_looks(front: Opened, upstream: U
         await client.send(LISTEN)
         await client.head()
         async with bound():
-            found = await sidecar.sidecar.monitor.look()
+            found = await sidecar.sidecar.targets[0].monitor.look()
         assert found.status == 404
 
 
@@ -98,7 +99,7 @@ async def test_departures_leave_nothing_behind(front: Opened, upstream: Upstream
             await client.head()
     await upstream.until(lambda: not upstream.open)
     await settle()
-    assert sidecar.sidecar.outbound.open_streams == 0
+    assert sidecar.sidecar.pools.open_streams == 0
     assert sidecar.sidecar.metrics.in_flight == 0
     assert len(asyncio.all_tasks()) <= before + 1
 
@@ -168,8 +169,10 @@ async def test_a_connection_that_the_server_has_closed_is_not_written_to() -> No
     serving: list[asyncio.Task[None]] = []
     accepting = loop.create_task(accepts())
     async with sidecar(url) as front, bound():
+        target = front.sidecar.targets[0]
+        target.presence.state = State.PRESENT  # else its tools are listed by a connection more
         for number in range(1, 51):
-            reply: Reply = await front.sidecar.outbound(a_write())
+            reply: Reply = await target.outbound(a_write())
             assert reply.body == Whole(b"done")
             assert len(accepted) == number
             # no await in between: the loop cannot have seen it

@@ -442,7 +442,7 @@ async def test_a_place_is_free_again_when_a_socket_has_closed(
             assert (await socket.receive()).data == "x"
         await speaks.end()
         speaks.ended = asyncio.get_running_loop().create_future()
-    assert sidecar.sidecar.outbound.open_streams == 0
+    assert sidecar.sidecar.pools.open_streams == 0
 
 
 # --- what it may have changed

@@ -28,13 +28,18 @@ class Upstream:
     """Serve REST and MCP on loopback, well unless a script says otherwise.
 
     `clock` is what pauses in seconds are counted with; a test that hands in one that it moves by
-    hand waits for nothing.
+    hand waits for nothing. Several that stand for one server write into one ledger.
     """
 
-    def __init__(self, tools: Iterable[Tool] = TOOLS, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        tools: Iterable[Tool] = TOOLS,
+        clock: Clock | None = None,
+        ledger: Ledger | None = None,
+    ) -> None:
         by_name = {tool.name: tool for tool in tools}
         self.clock = clock or SystemClock()
-        self.ledger = Ledger(by_name.values())
+        self.ledger = ledger if ledger is not None else Ledger(by_name.values())
         self.sessions = Sessions()
         self.mcp = McpFront(by_name, self.ledger, self.sessions)
         self.rest = RestFront(by_name, self.ledger, self.clock)

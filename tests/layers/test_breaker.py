@@ -40,9 +40,9 @@ TARGET = "target http://old"
 OK = reply()
 
 
-def unreachable(*, refused: bool = False) -> UpstreamUnreachableError:
+def unreachable(*, bridged: bool = False) -> UpstreamUnreachableError:
     error = UpstreamUnreachableError("Nobody there.")
-    error.refused = refused
+    error.bridged = bridged
     return error
 
 
@@ -54,41 +54,24 @@ def broken(delivered: Delivery = Delivery.UNKNOWN) -> ProxyError:
     return error_of(UpstreamBrokenError, delivered=delivered)
 
 
-class Presence:
-    """Notes what it is told; `bridging` says whether a restart is being bridged."""
-
-    def __init__(self) -> None:
-        self.bridging = False
-        self.refusals = 0
-        self.losses = 0
-        self.answers: list[float] = []
-
-    def refused(self) -> bool:
-        self.refusals += 1
-        return self.bridging
-
-    def gone(self) -> None:
-        self.losses += 1
-
-    def answered(self, asked: float) -> None:
-        self.answers.append(asked)
-
-
 class Bench:
     """A Breaker on a fake clock."""
 
-    def __init__(self, limits: Limits | None = None, deadline: float = 300.0) -> None:
+    def __init__(
+        self, limits: Limits | None = None, deadline: float = 300.0, among: str = ""
+    ) -> None:
         self.clock = FakeClock()
         self.told = Told()
-        self.presence = Presence()
+        self.openings: list[bool] = []  # of the target's own circuit, or of another
         self.breaker = Breaker(
             "http://old",
             limits or Limits(),
-            self.presence,
             self.clock,
             self.told,
+            opened=self.openings.append,
             rng=lambda: 0.5,
             deadline=deadline,
+            among=among,
         )
 
     def call(self, message: Message) -> Call:
@@ -384,44 +367,29 @@ async def test_a_call_that_its_tool_refuses_gives_the_targets_probe_back() -> No
 async def test_a_refused_connection_is_no_failure_while_a_restart_is_bridged() -> None:
     """DESIGN section 4: spending neither retry budget nor threshold."""
     bench = Bench()
-    bench.presence.bridging = True
-    await bench.fail(unreachable(refused=True), times=50)
-    assert bench.presence.refusals == 50
+    await bench.fail(unreachable(bridged=True), times=50)
     assert bench.states()[TARGET] == "closed"
-    bench.presence.bridging = False
-    await bench.fail(unreachable(refused=True))
+    await bench.fail(unreachable())
     assert bench.states()[TARGET] == "open"
 
 
-async def test_a_host_that_is_not_there_is_no_restart() -> None:
-    """Its circuit opens as any other, and the monitor is told, so that its return is noticed."""
+async def test_each_opening_is_told() -> None:
+    """So that a target's return is noticed, and that it is asked whether it is not the target."""
     bench = Bench()
-    bench.presence.bridging = True
-    await bench.fail(unreachable(), times=4)
-    assert bench.presence.losses == 0
-    await bench.fail(unreachable(), times=1)
-    assert bench.presence.losses == 1
-    assert bench.presence.refusals == 0
-    assert bench.states()[TARGET] == "open"
+    await bench.fail(silent(), times=4)
+    await bench.fail(unreachable(), tool("other"), times=4)
+    assert bench.openings == []
+    await bench.fail(unreachable(), tool("other"), times=1)
+    assert bench.openings == [True]
+    bench.breaker.returned()
+    await bench.fail(silent(), times=5)
+    assert bench.openings == [True, False]
 
 
-async def test_each_connection_that_was_made_is_told_with_the_time_of_its_try() -> None:
-    """An answer may come long after the server has gone away."""
-    bench = Bench()
-    gate = asyncio.Event()
-
-    async def slow(_: Call) -> Reply:
-        await gate.wait()
-        return OK
-
-    late = spawn(bench.ask(slow, tool()), "late")
-    await bench.clock.advance(7)
-    await bench.fail(silent(), times=1)
-    await bench.fail(broken(), times=1)
-    await bench.fail(unreachable(), times=1)
-    gate.set()
-    await within(late)
-    assert bench.presence.answers == [1007.0, 1007.0, 1000.0]
+async def test_the_tools_of_one_target_are_told_from_those_of_another() -> None:
+    bench = Bench(among=" of http://b")
+    await bench.fail(silent())
+    assert bench.states() == {TARGET: "closed", "tool look of http://b": "open"}
 
 
 async def test_a_lost_server_opens_the_targets_circuit_at_once() -> None:

@@ -49,11 +49,15 @@ class Server:
         self.asked: list[tuple[str, str | None]] = []  # what arrived, and in which session
         self.lost: list[Call] = []
         self.opened = 0
+        self.away: set[str] = set()  # sessions whose target is away, while another is there
         self.version = VERSION
         self.events = False  # answers come as event streams
         self.refuses: set[str] = set()  # methods that are answered 400
         self.let = asyncio.Event()
         self.let.set()
+
+    def stranded(self, session_id: str) -> bool:
+        return session_id in self.away
 
     async def session_lost(self, call: Call) -> None:
         self.lost.append(call)
@@ -431,6 +435,70 @@ async def test_a_server_that_goes_away_again_keeps_its_sessions() -> None:
     assert [event for event, _, _ in bench.told.events] == [
         "session.recovery_failed", "session.recovery_failed", "session.recovered",
     ]  # fmt: skip
+
+
+# --- sessions of a target that is away, while another is there
+
+
+@pytest.mark.parametrize("said_again", [LIST, WRITE])
+async def test_a_session_moves_to_another_target_before_it_is_asked_for(said_again: bytes) -> None:
+    """F20 with several targets: whoever lives there need not notice."""
+    bench = await Bench().open(READY, LEVEL)
+    bench.server.away = {"s1"}
+    assert (await bench.ask(said_again)).status == 200
+    assert [session for what, session in bench.server.asked if what != "initialize"] == ["s2"] * 3
+    assert bench.told.names() == ["session.recovered"]
+
+
+@pytest.mark.parametrize("said_again", [LIST, WRITE])
+async def test_a_session_moves_when_its_target_turns_out_to_be_away(said_again: bytes) -> None:
+    """A write, too: the connection was refused, so nothing of it was delivered."""
+    bench = await Bench().open(READY)
+
+    async def forward(call: Call) -> Reply:
+        if call.headers.get("Mcp-Session-Id") == "s1":
+            bench.server.away = {"s1"}
+            raise UpstreamUnreachableError("Nobody there.")
+        return await bench.server(call)
+
+    answered = await within(bench.recover(bench.call(said_again), forward))
+    assert answered.status == 200
+    assert answered.headers["Mcp-Session-Id"] == "s1", "the client knows no other"
+    assert (await bench.ask(LIST)).status == 200
+
+
+async def test_a_session_whose_target_alone_is_away_waits_for_it() -> None:
+    """Nobody else is there: retry waits out the restart."""
+    bench = await Bench().open(READY)
+
+    async def forward(call: Call) -> Reply:
+        raise UpstreamUnreachableError("Nobody there.")
+
+    with pytest.raises(UpstreamUnreachableError):
+        await within(bench.recover(bench.call(LIST), forward))
+    assert bench.told.events == []
+
+
+async def test_a_move_that_fails_leaves_the_error_as_it_is() -> None:
+    bench = await Bench().open(READY)
+
+    async def forward(call: Call) -> Reply:
+        bench.server.away = {"s1"}
+        raise UpstreamUnreachableError("Nobody there.")
+
+    with pytest.raises(UpstreamUnreachableError):
+        await within(bench.recover(bench.call(LIST), forward))
+    assert bench.told.names() == ["session.recovery_failed"]
+    bench.server.away = set()
+    assert (await bench.ask(LIST)).status == 200, "it is back, and has forgotten nothing"
+
+
+async def test_calls_that_find_their_target_away_together_move_once() -> None:
+    bench = await Bench().open(READY)
+    bench.server.away = {"s1"}
+    answers = await within(asyncio.gather(*(bench.ask(LIST) for _ in range(20))))
+    assert {answered.status for answered in answers} == {200}
+    assert bench.server.opened == 2
 
 
 async def test_a_listening_stream_is_opened_again() -> None:

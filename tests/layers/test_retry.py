@@ -47,9 +47,9 @@ OK = reply(body=b"ok")
 DOWN = reply(503, b"down", Verdict.UPSTREAM_FAILED)
 
 
-def unreachable(*, refused: bool = False) -> UpstreamUnreachableError:
+def unreachable(*, bridged: bool = False) -> UpstreamUnreachableError:
     error = UpstreamUnreachableError("Nobody there.")
-    error.refused = refused
+    error.bridged = bridged
     return error
 
 
@@ -74,14 +74,12 @@ class Restarts:
         self._clock = clock
         self.waited = 0
 
-    def refused(self) -> bool:
-        return bool(self._returns)
-
-    async def returned(self) -> bool:
+    async def returned(self, target: str) -> bool:
+        assert target == "", "an error of no target in particular waits for any"
         self.waited += 1
         if self._clock is not None:
             await self._clock.sleep(self._seconds)
-        return self._returns.pop(0)
+        return bool(self._returns) and self._returns.pop(0)
 
 
 class Bench:
@@ -502,7 +500,7 @@ async def test_bridging_a_restart_costs_neither_tries_nor_budget() -> None:
     budget = Budget(share=0.0, floor_per_second=0.0)
     presence = Restarts(True, True, True, True, True)
     bench = Bench(retries=1, budget=budget, presence=presence)
-    origin = Script(*(unreachable(refused=True) for _ in range(5)), OK)
+    origin = Script(*(unreachable(bridged=True) for _ in range(5)), OK)
     answer = await bench.ask(origin, call(WRITE, tool()))
     assert answer.attempts == 6
     assert presence.waited == 5
@@ -511,7 +509,7 @@ async def test_bridging_a_restart_costs_neither_tries_nor_budget() -> None:
 
 async def test_a_bridged_try_does_not_shorten_the_patience_of_the_next() -> None:
     presence = Restarts(True)
-    origin = Script(unreachable(refused=True), OK)
+    origin = Script(unreachable(bridged=True), OK)
     await Bench(retries=1, presence=presence).ask(origin, call(READ))
     assert [seen.silence for seen in origin.calls] == [25.0, 25.0]
 
@@ -519,7 +517,7 @@ async def test_a_bridged_try_does_not_shorten_the_patience_of_the_next() -> None
 async def test_a_server_that_does_not_return_is_retried_as_any_other_failure() -> None:
     presence = Restarts(False)
     bench = Bench(retries=1, presence=presence)
-    error = await bench.fail(Script(unreachable(refused=True)), call(WRITE))
+    error = await bench.fail(Script(unreachable(bridged=True)), call(WRITE))
     assert isinstance(error, UpstreamUnreachableError)
     assert error.attempts == 2
     assert bench.told.names() == ["retry.scheduled"]
@@ -534,7 +532,7 @@ async def test_only_a_refused_connection_looks_like_a_restart(outcome: ProxyErro
 
 async def test_a_restart_is_not_waited_for_beyond_the_window() -> None:
     presence = Restarts(True)
-    origin = Script(unreachable(refused=True), OK)
+    origin = Script(unreachable(bridged=True), OK)
     await Bench(presence=presence, window=10.0).fail(origin, call(WRITE, arrived=990.0))
     assert presence.waited == 0
     assert len(origin.calls) == 1
@@ -545,7 +543,7 @@ async def test_a_restart_that_ends_after_the_window_comes_too_late() -> None:
     presence = Restarts(True, seconds=3.0)
     bench = Bench(presence=presence, window=10.0)
     presence._clock = bench.clock
-    origin = Script(unreachable(refused=True), OK)
+    origin = Script(unreachable(bridged=True), OK)
     await bench.fail(origin, call(WRITE, arrived=992.0))
     assert len(origin.calls) == 1
 
@@ -553,7 +551,7 @@ async def test_a_restart_that_ends_after_the_window_comes_too_late() -> None:
 async def test_a_streamed_body_is_not_bridged() -> None:
     presence = Restarts(True)
     asked = call(WRITE)._replace(body=Feed().body)
-    await Bench(presence=presence).fail(Script(unreachable(refused=True), OK), asked)
+    await Bench(presence=presence).fail(Script(unreachable(bridged=True), OK), asked)
     assert presence.waited == 0
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mcp_proxy.upstream.health import Monitor, Probe
+from mcp_proxy.upstream.health import Monitor, Probe, Thresholds
 from mcp_proxy.upstream.presence import Presence, State
 from tests.fakes import FakeClock, settle, spawn
 
@@ -26,8 +26,15 @@ class Bench:
         self.presence = Presence(
             self._connects, grace, self.clock, spawn, lambda before, after: None
         )
+        self.told: list[bool] = []
         self.monitor = Monitor(
-            self._probe, self.presence, self.clock, interval=5.0, rng=lambda: drawn
+            self._probe,
+            self.presence,
+            self.clock,
+            interval=5.0,
+            thresholds=Thresholds(),
+            rng=lambda: drawn,
+            told=lambda found: self.told.append(found.alive),
         )
 
     async def _connects(self) -> bool:
@@ -136,6 +143,44 @@ async def test_failures_in_a_row_are_counted() -> None:
     assert bench.monitor.failures == 0
 
 
+async def test_one_bad_probe_makes_nobody_unhealthy_and_one_good_one_nobody_healthy() -> None:
+    """Issue 5: thresholds both ways."""
+    bench = Bench(ILL)
+    for probe, healthy in (
+        (ILL, True), (SILENT, True), (ALIVE, True),  # two in a row are not enough
+        (ILL, True), (ILL, True), (ILL, False),
+        (ALIVE, False), (ILL, False),  # nor is one good one
+        (ALIVE, False), (ALIVE, True),
+    ):  # fmt: skip
+        bench.found = probe
+        await bench.monitor.look()
+        assert bench.monitor.healthy is healthy
+    assert bench.told == [False, True]
+    assert bench.monitor.recovered == bench.clock.now()
+
+
+async def test_a_server_in_trouble_is_looked_at_every_second() -> None:
+    """So that it is out of the way after three seconds, and back after two."""
+    bench = Bench(ILL)
+    task = spawn(bench.monitor.run(), "monitor")
+    await bench.clock.advance(3.5)
+    bench.found = ALIVE
+    await bench.clock.advance(7)
+    assert bench.looked == [0, 1, 2, 3, 4, 5, 10]
+    assert bench.told == [False, True]
+    task.cancel()
+    await settle()
+
+
+async def test_a_server_that_is_away_is_not_unhealthy_too() -> None:
+    """It has a state of its own for that, and is asked as soon as it is back."""
+    bench = Bench(AWAY, grace=0.0)
+    for _ in range(5):
+        await bench.monitor.look()
+    assert bench.monitor.healthy
+    assert bench.told == []
+
+
 @pytest.mark.parametrize("known", [True, False])
 async def test_a_server_that_is_away_is_bridged_before_it_is_lost(*, known: bool) -> None:
     bench = Bench()
@@ -174,11 +219,11 @@ async def test_it_remembers_what_was_wrong_and_says_when_it_looks_again() -> Non
     """Issue 5: last error and next probe."""
     bench = Bench(ILL)
     assert bench.monitor.last_error is None
-    await bench.run(1.0)
+    await bench.run(0.5)
     assert bench.monitor.last_error == (1000.0, "status 500")
-    assert bench.monitor.due == 1005.0
+    assert bench.monitor.due == 1001.0
     bench.found = SILENT
     await bench.monitor.look()
     bench.found = ALIVE
     await bench.monitor.look()
-    assert bench.monitor.last_error == (1001.0, "upstream_timeout")
+    assert bench.monitor.last_error == (1000.5, "upstream_timeout")
