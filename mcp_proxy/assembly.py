@@ -26,6 +26,7 @@ from mcp_proxy.core.rules import Annotations, Rule, Rules
 from mcp_proxy.core.shelf import Shelf
 from mcp_proxy.core.traffic import Paths, Traffic
 from mcp_proxy.edge.inbound import Door, Inbound, Roads
+from mcp_proxy.edge.names import Names
 from mcp_proxy.edge.own import Own, Sources
 from mcp_proxy.edge.pool import Pools, open_pools
 from mcp_proxy.layers.admit import Admit, Bounds
@@ -71,7 +72,9 @@ class Sidecar:
         self.shelf: Shelf | None = self._open_shelf() if settings.cache.on else None
         # --- the server behind
         self.pools: Pools = open_pools(
-            settings.upstream.connections, settings.upstream.streams_limit
+            settings.upstream.connections,
+            settings.upstream.streams_limit,
+            Names(self._clock.now),
         )
         self.catalogue = Catalogue()
         self._callers = Callers()

@@ -78,6 +78,7 @@ class Outbound:
         started = self._clock.now()
         response = await self._sent(call, started)
         self._presence.answered(started)
+        self._pools.check_address(response)
         end_with_connection(response)
         try:
             headers = self._head(call, response)

@@ -7,6 +7,7 @@ import aiohttp
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
 from mcp_proxy.core.errors import OverloadedError
+from mcp_proxy.edge.names import Names
 
 # Python servers commonly close idle connections at 5 s (uvicorn); a connection that both sides
 # think is theirs to use is lost at that edge (2.5 % of POSTs, none with half the server's time).
@@ -34,6 +35,7 @@ class Pools:
     calls: aiohttp.ClientSession
     once: aiohttp.ClientSession  # for calls that may not be repeated
     streams: aiohttp.ClientSession
+    names: Names
     open_streams: int = 0  # event streams, WebSockets and other bodies that still flow
 
     def check(self, limit: int) -> None:
@@ -44,6 +46,14 @@ class Pools:
     def ended(self) -> None:
         """Count a stream that is over."""
         self.open_streams -= 1
+
+    def check_address(self, response: aiohttp.ClientResponse) -> None:
+        """Let a connection not be used again if the server's name means other machines by now."""
+        protocol = response._protocol  # noqa: SLF001 - the response itself may have let go of it
+        if self.names.gone and protocol is not None and protocol.transport is not None:
+            peer = protocol.transport.get_extra_info("peername")
+            if peer and peer[0] in self.names.gone:
+                self.distrust(response)
 
     def distrust(self, response: aiohttp.ClientResponse) -> None:
         """Let the connection of an answer not be used again.
@@ -67,18 +77,23 @@ class Pools:
         """Close all connections."""
         for session in self._all:
             await session.close()
+        await self.names.close()
 
 
-def open_pools(connections: int, streams: int) -> Pools:
+def open_pools(connections: int, streams: int, names: Names) -> Pools:
     """Open all pools; event streams must not use up the connections of calls."""
     return Pools(
-        _session(connections), _session(connections, _IDLE_ONCE), _session(streams + _SPARE)
+        _session(names, connections),
+        _session(names, connections, _IDLE_ONCE),
+        _session(names, streams + _SPARE),
+        names,
     )
 
 
-def _session(limit: int, idle: float = _IDLE) -> aiohttp.ClientSession:
+def _session(names: Names, limit: int, idle: float = _IDLE) -> aiohttp.ClientSession:
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
+            resolver=names,
             limit=limit,
             keepalive_timeout=idle,
             ttl_dns_cache=_DNS_SECONDS,

@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 
 from mcp_proxy.edge.look import Look, fields_in
+from mcp_proxy.edge.names import Names
 from mcp_proxy.edge.pool import Pools, open_pools
 from tests.edge.wire import Exchange, Upstream, answer, bound, chunk, streamed, unused_port
 
 
 @pytest.fixture
 async def pools() -> Any:
-    opened = open_pools(4, 4)
+    opened = open_pools(4, 4, Names(lambda: 0.0))
     yield opened
     await opened.aclose()
 
@@ -89,7 +90,7 @@ async def test_a_look_goes_on_while_all_places_for_streams_are_taken(
         await exchange.left()
 
     upstream.plays(listens)
-    pools = open_pools(1, 1)
+    pools = open_pools(1, 1, Names(lambda: 0.0))
     held = await pools.streams.get(upstream.url, headers={"Via": "to be scripted"})
     assert await look(upstream, pools, 1.0).ask("GET", "/", {}) != "upstream_timeout"
     held.close()

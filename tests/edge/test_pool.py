@@ -9,6 +9,7 @@ from multidict import CIMultiDict
 
 from mcp_proxy.core.call import Call, Reply, Whole
 from mcp_proxy.core.intent import OPAQUE
+from mcp_proxy.edge.names import Names
 from mcp_proxy.edge.pool import accepts_connections, open_pools, parser_is_compiled
 from mcp_proxy.upstream.presence import State
 from tests.edge.conftest import Opened
@@ -186,7 +187,7 @@ async def test_a_connection_that_the_server_has_closed_is_not_written_to() -> No
 
 async def test_idle_connections_are_ours_for_less_than_python_servers_keep_them() -> None:
     """Inherited default: 15 s against uvicorn's 5; at that edge 2.5 % of POSTs failed."""
-    pools = open_pools(3, 4)
+    pools = open_pools(3, 4, Names(lambda: 0.0))
     for session in (pools.calls, pools.streams):
         connector = session.connector
         assert isinstance(connector, aiohttp.TCPConnector)
