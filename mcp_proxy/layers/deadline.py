@@ -4,9 +4,10 @@ from contextlib import aclosing
 
 from mcp_proxy.core.call import Call, Delivery, Pieces, Reply, Stream
 from mcp_proxy.core.clock import Clock
-from mcp_proxy.core.errors import DeadlineExceededError
+from mcp_proxy.core.errors import DeadlineExceededError, DrainingError, ProxyError
 from mcp_proxy.layers.chain import Forward
 from mcp_proxy.layers.eager import Begun
+from mcp_proxy.layers.timeouts import Together
 
 
 class Deadline:
@@ -14,11 +15,18 @@ class Deadline:
 
     Each piece of a streamed answer restarts the time, and it stands still while a request of the
     server to the client waits for its answer: people may take long to fill in a form.
+
+    The end of the process is a deadline for all of them.
     """
 
     def __init__(self, seconds: float, clock: Clock) -> None:
         self._seconds = seconds
         self._clock = clock
+        self._under_way = Together()
+
+    def end(self) -> None:
+        """Break off what is still under way; raises DrainingError there."""
+        self._under_way.end()
 
     async def __call__(self, call: Call, forward: Forward) -> Reply:
         """Ask on; raises DeadlineExceededError when no answer began in time."""
@@ -26,10 +34,10 @@ class Deadline:
         reply = answering.result
         if reply is None:  # it waits for somebody, so it needs a timer: a hit does not
             try:
-                async with self._clock.timeout(self._seconds):
+                async with self._clock.timeout(self._seconds), self._under_way.within():
                     reply = await answering
             except TimeoutError:
-                raise self._exceeded() from None
+                raise self._over() from None
         body = reply.body
         if isinstance(body, Stream):
             body.wrap(lambda pieces: self._bounded(body, pieces))
@@ -39,18 +47,24 @@ class Deadline:
         async with aclosing(pieces):
             while True:
                 try:
-                    if stream.asking:
-                        piece = await anext(pieces)
-                    else:
-                        async with self._clock.timeout(self._seconds):
+                    async with self._under_way.within():
+                        if stream.asking:
                             piece = await anext(pieces)
+                        else:
+                            async with self._clock.timeout(self._seconds):
+                                piece = await anext(pieces)
                 except StopAsyncIteration:
                     return
                 except TimeoutError:
-                    raise self._exceeded() from None
+                    raise self._over() from None
                 yield piece
 
-    def _exceeded(self) -> DeadlineExceededError:
+    def _over(self) -> ProxyError:
+        if self._under_way.over:
+            return DrainingError(
+                "The sidecar is shutting down and cannot wait for the answer any longer.",
+                delivered=Delivery.UNKNOWN,
+            )
         return DeadlineExceededError(
             f"The call took longer than {self._seconds:g} s.", delivered=Delivery.UNKNOWN
         )

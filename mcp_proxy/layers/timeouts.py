@@ -8,7 +8,7 @@ one length end in the order in which they began, so one timer for each length is
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 
 class Timeouts:
@@ -28,27 +28,78 @@ class Timeouts:
         self._queues.pop(seconds, None)
 
 
+class Together:
+    """Make blocks that have no length of their own, and end together when they are told to."""
+
+    def __init__(self) -> None:
+        self._running: dict[Bound, None] = {}
+        self.over = False
+
+    def within(self) -> "Bound":
+        """Return a block that raises TimeoutError when `end` is called, or has been."""
+        return Bound(self)
+
+    def end(self) -> None:
+        """Break all blocks off, those to come as well."""
+        self.over = True
+        for bound in list(self._running):
+            self._break(bound)
+
+    def begin(self, bound: "Bound") -> "asyncio.Task[object]":
+        """Let a block begin."""
+        bound.task = running_task()
+        self._running[bound] = None
+        if self.over:
+            self._break(bound)
+        return bound.task
+
+    def leave(self, bound: "Bound") -> None:
+        """Let a block be over."""
+        self._running.pop(bound, None)
+
+    def _break(self, bound: "Bound") -> None:
+        self._running.pop(bound)
+        bound.break_off()
+
+
+class Owner(Protocol):
+    """Who knows the blocks that run."""
+
+    def begin(self, bound: "Bound") -> "asyncio.Task[object]":
+        """Let a block begin; return its task."""
+        ...
+
+    def leave(self, bound: "Bound") -> None:
+        """Let a block be over."""
+        ...
+
+
 class Bound:
     """One block; it cancels its task when the time is over, as `asyncio.timeout` does."""
 
-    __slots__ = ("_asked", "_queue", "expired", "task", "until")
+    __slots__ = ("_asked", "_owner", "expired", "task", "until")
 
-    def __init__(self, queue: "_Queue") -> None:
-        self._queue = queue
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
         self.expired = False
         self.until = 0.0  # loop time
 
     async def __aenter__(self) -> Self:
         """Begin to count."""
-        self.task = self._queue.begin(self)
-        self._asked = self.task.cancelling()
+        self.task = self._owner.begin(self)
+        self._asked = self.task.cancelling() - self.expired
         return self
+
+    def break_off(self) -> None:
+        """Cancel what is in the block."""
+        self.expired = True
+        self.task.cancel()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         """End; raises TimeoutError if the block ended because its time was over."""
-        self._queue.end(self)
+        self._owner.leave(self)
         # somebody else's cancellation stays one (the count tells them apart)
         if (
             self.expired
@@ -74,12 +125,9 @@ class _Queue:
         self._running[bound] = None
         if self._timer is None:
             self._timer = self._loop.call_at(bound.until, self._look)
-        task = asyncio.current_task(self._loop)
-        if task is None:
-            raise RuntimeError("Only a task can be bounded.")
-        return task
+        return running_task()
 
-    def end(self, bound: Bound) -> None:
+    def leave(self, bound: Bound) -> None:
         self._running.pop(bound, None)
 
     def _look(self) -> None:
@@ -90,7 +138,14 @@ class _Queue:
             if bound.until > now:
                 self._timer = self._loop.call_at(bound.until, self._look)
                 return
-            bound.expired = True
             self._running.pop(bound)
-            bound.task.cancel()
+            bound.break_off()
         self._forget(self._seconds)
+
+
+def running_task() -> "asyncio.Task[object]":
+    """Return the task in which this runs."""
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("Only a task can be bounded.")
+    return task

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from mcp_proxy.core.call import Call, Delivery, Reply, Stream
-from mcp_proxy.core.errors import DeadlineExceededError, UpstreamBrokenError
+from mcp_proxy.core.errors import DeadlineExceededError, DrainingError, UpstreamBrokenError
 from mcp_proxy.layers.deadline import Deadline
 from tests.fakes import (
     FakeClock,
@@ -138,3 +138,48 @@ async def test_a_stream_that_is_left_alone_is_released() -> None:
     assert isinstance(answer.body, Stream)
     await within(answer.body.aclose())
     assert feed.released == 1
+
+
+# --- the end of the process
+
+
+async def test_what_is_under_way_at_the_end_is_broken_off_and_told_so() -> None:
+    """Our promise: whoever outlasts the grace hears that nobody knows what became of the call."""
+    bench, left = Bench(), []
+
+    async def hang(_: Call) -> Reply:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left.append(True)
+        return reply()
+
+    task = spawn(bench.deadline(call(), hang), "call")
+    await settle()
+    bench.deadline.end()
+    with pytest.raises(DrainingError, match="cannot wait") as raised:
+        await within(task)
+    assert raised.value.delivered is Delivery.UNKNOWN
+    assert left == [True]
+
+
+@pytest.mark.parametrize("asking", [False, True])
+async def test_a_stream_is_broken_off_too(*, asking: bool) -> None:
+    """Also one that waits for a person."""
+    bench, feed = Bench(), Feed()
+    answer = await bench.open(feed)
+    assert isinstance(answer.body, Stream)
+    answer.body.asking = asking
+    task = bench.reading(answer)
+    feed.give(b".")
+    await settle()
+    bench.deadline.end()
+    await settle()
+    assert isinstance(task.exception(), DrainingError)
+    assert feed.released == 1
+
+
+async def test_an_answer_at_hand_needs_no_time() -> None:
+    bench, answer = Bench(), reply()
+    bench.deadline.end()
+    assert await within(bench.deadline(call(), Script(answer))) is answer

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from mcp_proxy.layers.timeouts import Timeouts
-from tests.fakes import settle, spawn
+from mcp_proxy.layers.timeouts import Timeouts, Together
+from tests.fakes import settle, spawn, within
 from tests.leaping import leap, leaping
 
 
@@ -148,3 +148,62 @@ def test_outside_a_task_nothing_can_be_bounded() -> None:
         assert isinstance(failed[0], RuntimeError)
 
     leaping(blocks)
+
+
+# --- blocks that end together
+
+
+async def hang_together(together: Together) -> str:
+    try:
+        async with together.within():
+            await asyncio.Event().wait()
+    except TimeoutError:
+        return "broken off"
+    return "never"
+
+
+async def test_blocks_end_together_and_those_to_come_at_once() -> None:
+    together = Together()
+    tasks = [spawn(hang_together(together), "block") for _ in range(3)]
+    await settle()
+    assert not any(task.done() for task in tasks)
+    together.end()
+    tasks.append(spawn(hang_together(together), "late"))
+    assert [await within(task) for task in tasks] == ["broken off"] * 4
+    assert [task.cancelling() for task in tasks] == [0] * 4
+    assert together.over
+
+
+async def test_a_block_that_is_over_is_not_broken_off() -> None:
+    together, go_on = Together(), asyncio.Event()
+
+    async def quick() -> str:
+        async with together.within():
+            await settle()
+        await go_on.wait()
+        return "quick"
+
+    task = spawn(quick(), "quick")
+    await settle()
+    await settle()
+    together.end()
+    go_on.set()
+    assert await within(task) == "quick"
+
+
+async def test_a_block_in_a_block_leaves_the_outer_ones_end_to_it() -> None:
+    inner, outer = Together(), Together()
+
+    async def both() -> str:
+        try:
+            async with outer.within():
+                return await hang_together(inner)
+        except TimeoutError:
+            return "outer"
+
+    task = spawn(both(), "both")
+    await settle()
+    outer.end()
+    inner.end()
+    assert await within(task) == "outer"
+    assert task.cancelling() == 0
