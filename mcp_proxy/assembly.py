@@ -55,6 +55,9 @@ from mcp_proxy.upstream.fleet import Fleet
 from mcp_proxy.upstream.homes import Homes
 from mcp_proxy.upstream.sessions import Sessions
 
+# Seconds for the answers of calls that outlast the grace.
+_FAREWELL = 0.25
+
 
 class Sidecar:
     """One sidecar: everything that lives as long as the process, joined."""
@@ -85,7 +88,7 @@ class Sidecar:
         # --- the layers, outermost first; one that is off is absent
         observe = Observe(self.metrics, self._clock, log)
         rescue = Rescue(self._style(), self._clock, log)
-        deadline = Deadline(settings.server.request_timeout, self._clock)
+        deadline = self.deadline = Deadline(settings.server.request_timeout, self._clock)
         budget = Budget()
         retry, hedge = self._retry(budget), self._hedge(budget)
         self.admit = self._admit()
@@ -456,7 +459,17 @@ class Sidecar:
         """Refuse new calls and wait for those under way; False when the grace was too short."""
         self.inbound.draining = True
         self._log("proxy.draining", in_flight=self.metrics.in_flight)
-        over = self._clock.now() + self._settings.server.shutdown_grace
+        if await self._quiet(self._settings.server.shutdown_grace):
+            return True
+        # their callers are told, which takes no longer than to say it
+        self.deadline.end()
+        self.inbound.end()
+        await self._quiet(_FAREWELL)
+        return False
+
+    async def _quiet(self, seconds: float) -> bool:
+        """Wait until no call is under way; False when that takes longer."""
+        over = self._clock.now() + seconds
         while self.metrics.in_flight and self._clock.now() < over:
             await self._clock.sleep(0.05)
         return not self.metrics.in_flight

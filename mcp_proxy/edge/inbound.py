@@ -1,7 +1,6 @@
 """Where requests enter and answers leave: checks, the reading of a Call, the writing of a Reply."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import count
 from secrets import token_hex
@@ -10,7 +9,17 @@ from aiohttp import HttpVersion10, web
 from multidict import CIMultiDict
 
 from mcp_proxy.core import headers as rules
-from mcp_proxy.core.call import EMPTY, Call, Headers, Peer, RawHeaders, Reply, Stream, Whole
+from mcp_proxy.core.call import (
+    EMPTY,
+    Call,
+    Delivery,
+    Headers,
+    Peer,
+    RawHeaders,
+    Reply,
+    Stream,
+    Whole,
+)
 from mcp_proxy.core.clock import Clock, Spawn
 from mcp_proxy.core.errors import (
     BadRequestError,
@@ -20,7 +29,7 @@ from mcp_proxy.core.errors import (
     OriginNotAllowedError,
     ProxyError,
 )
-from mcp_proxy.core.intent import OPAQUE, STREAM, Stack
+from mcp_proxy.core.intent import OPAQUE, RESPONSE, SAFE_HTTP, STREAM, Stack
 from mcp_proxy.core.memo import Memo
 from mcp_proxy.core.message import Message
 from mcp_proxy.core.origins import Admission
@@ -37,7 +46,10 @@ from mcp_proxy.edge.marks import EVENT_STREAM, Marks, is_preflight
 from mcp_proxy.edge.own import Own
 from mcp_proxy.edge.tunnel import Relay
 from mcp_proxy.layers.chain import Forward
+from mcp_proxy.layers.timeouts import Together
 
+# Without these a call under way might not come to its end.
+_GOES_ON = frozenset({"notifications/cancelled", "notifications/progress"})
 # Heads that have passed the checks.
 _REMEMBERED = 512
 
@@ -79,6 +91,8 @@ class Inbound:
         self._spawn = spawn
         self._draining = False
         self._listening = Listening()
+        self._opening = Together()  # streams that have no head yet
+        self._sending = Together()  # what else takes the short stack, and so has no deadline
         # Unique, not secret: asking the system for randomness costs more than a cache hit.
         self._run = token_hex(4)
         self._numbers = count(1)
@@ -103,7 +117,12 @@ class Inbound:
         if self.express is not None:
             self.express.closed = begins
         if begins:
+            self._opening.end()
             self._listening.end()
+
+    def end(self) -> None:
+        """Break off what has no deadline, and is still under way."""
+        self._sending.end()
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever it is."""
@@ -116,6 +135,8 @@ class Inbound:
         try:
             self._check(request, target)
             if self._own.shadows(path):
+                if self.draining:
+                    raise shutting_down()
                 own = await self._own.answer(request, path)
                 return self._own_answer(
                     own,
@@ -129,12 +150,27 @@ class Inbound:
             refused = self._call(request, request_id, arrived, Message(dialect))
             reply = await self._roads.refusal(refused, error)
             return await self._write(request, refused, reply)
+        if self.draining and not goes_on(call):
+            reply = await self._roads.refusal(call, shutting_down())
+            return await self._write(request, call, reply)
         self._learn(request, call)
-        if wants_websocket(request):
-            reply = await self._roads.websocket(call)
+        if call.intent.stack is Stack.SHORT:
+            reply = await self._short(call, upgrades=wants_websocket(request))
         else:
             reply = await self._roads.stacks[call.intent.stack](call)
         return await self._write(request, call, reply)
+
+    async def _short(self, call: Call, *, upgrades: bool) -> Reply:
+        """Ask on; a stream that has not begun when the sidecar drains is refused."""
+        opens = call.intent is STREAM
+        forward = self._roads.websocket if upgrades else self._roads.stacks[Stack.SHORT]
+        try:
+            async with (self._opening if opens else self._sending).within():
+                return await forward(call)
+        except TimeoutError:
+            # until its head is there, a stream may be asked for again
+            asked = call._replace(intent=SAFE_HTTP) if opens else call
+            return await self._roads.refusal(asked, shutting_down(Delivery.UNKNOWN))
 
     def _check(self, request: web.BaseRequest, target: str) -> None:
         """Raise what keeps a request out, before the cache or anybody behind can answer it."""
@@ -148,8 +184,6 @@ class Inbound:
             raise BadRequestError("The request target must be a path.")
         if request.version < HttpVersion10:
             raise BadRequestError("HTTP/1.0 or later is spoken here.")
-        if self.draining:
-            raise DrainingError("The sidecar is shutting down.")
 
     def _request_id(self, headers: Headers) -> str:
         """Return the client's id of a request, if it is harmless, or one of ours."""
@@ -250,23 +284,43 @@ class Inbound:
         assert isinstance(body, Stream)  # the only Upgrade is a Relay
         lines, _ = self._marks.marked(call, reply, b"")
         answer = self._answer(call, reply, lines, None)
-        ends_with_us = call.intent.stack is Stack.SHORT
-        async with self._listening.until_drained() if ends_with_us else nullcontext():
-            events = rules.media_type(reply.headers) == EVENT_STREAM
-            readable = events and "Content-Encoding" not in reply.headers
-            await write_stream(request, answer, body, self._heartbeat if readable else None)
+        events = rules.media_type(reply.headers) == EVENT_STREAM
+        readable = events and "Content-Encoding" not in reply.headers
+        await write_stream(
+            request,
+            answer,
+            body,
+            self._heartbeat if readable else None,
+            self._listening if call.intent is STREAM else None,
+        )
         return answer
 
     def _own_answer(self, reply: Reply, leave: str = "") -> Answer:
         assert isinstance(reply.body, Whole)
         lines = self._marks.lines(reply) + leave
-        return Answer(reply.status, reply.reason, lines, reply.body.data)
+        return self._last(Answer(reply.status, reply.reason, lines, reply.body.data))
+
+    def _last(self, answer: Answer) -> Answer:
+        """Let no request follow an answer on its connection while the sidecar drains."""
+        if self.draining:
+            answer.force_close()
+        return answer
 
     def _answer(self, call: Call, reply: Reply, lines: str, data: bytes | None) -> Answer:
         if reply.error_code is not None:
             lines += self._marks.leave_for_page(call.method, call.headers, call.peer)
         declared = reply.headers.get("Content-Length")
-        return Answer(reply.status, reply.reason, lines, data, declared)
+        return self._last(Answer(reply.status, reply.reason, lines, data, declared))
+
+
+def goes_on(call: Call) -> bool:
+    """Tell whether a request is no new work, but belongs to a call that is under way."""
+    return call.intent is RESPONSE or call.message.method in _GOES_ON
+
+
+def shutting_down(delivered: Delivery = Delivery.NO) -> DrainingError:
+    """Return the refusal of what comes too late."""
+    return DrainingError("The sidecar is shutting down.", delivered=delivered)
 
 
 def wants_websocket(request: web.BaseRequest) -> bool:

@@ -2,13 +2,17 @@
 
 import asyncio
 import re
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from tests.edge.conftest import Opened
 from tests.edge.wire import (
+    Exchange,
     Upstream,
     answer,
+    bound,
     get,
     post,
     request,
@@ -205,17 +209,107 @@ async def test_other_proxies_in_via_are_no_loop(front: Opened, upstream: Upstrea
 async def test_while_draining_new_calls_are_told_to_come_back(
     front: Opened, upstream: Upstream
 ) -> None:
-    """DESIGN section 7: the socket stays open and answers `draining`."""
+    """DESIGN section 7: the socket stays open and answers `draining`; section 5: in their dialect."""
+    sidecar = await front()
+    dialects: list[tuple[bytes, int, Callable[[Any], Any]]] = [
+        (post("/mcp", tool("x")), 200, lambda said: said["result"]["_meta"]["mcp_proxy/error"]),
+        (post("/mcp", rpc("tools/list")), 200, lambda said: said["error"]["data"]),
+        (post("/api/call-tool", READ), 503, lambda said: said["error_details"]),
+        *(
+            (raw, 503, lambda said: said)
+            for raw in (
+                post("/mcp", rpc("server/discover")),
+                post("/mcp", rpc("notifications/initialized", None)),
+                post("/messages", rpc("tools/list")),
+                post("/api/chat", b"{}"),
+                request("DELETE", "/mcp"),
+                get("/page"),
+                get("/mcp"),
+                get("/sse"),
+                get("/ws", "Connection: Upgrade", "Upgrade: websocket"),
+                get("/api/health"),
+            )
+        ),
+    ]
+    for raw, status, details in dialects:
+        # on a connection from before, too
+        sidecar.sidecar.inbound.draining = False
+        async with sidecar.client() as client:
+            assert "Connection" not in await client.ask(get("/livez"))
+            sidecar.sidecar.inbound.draining = True
+            heard = await client.ask(raw)
+            assert await client.ended()
+        assert (heard.status, heard["Connection"], heard["Retry-After"]) == (status, "close", "1")
+        said = details(heard.json)
+        assert (said["code"], said["delivered"], said["retryable"]) == ("draining", "no", True)
+    assert upstream.asked == []
+    for path, status in (("/readyz", 503), ("/livez", 200)):
+        heard = await sidecar.ask(get(path))
+        assert (heard.status, heard["Connection"]) == (status, "close")
+
+
+async def test_while_draining_calls_under_way_may_still_be_answered_or_given_up(
+    front: Opened, upstream: Upstream
+) -> None:
+    """A call that asks its client something would else never come to its end."""
     sidecar = await front()
     sidecar.sidecar.inbound.draining = True
-    heard = await sidecar.ask(post("/mcp", tool("salesforce_create")))
-    assert heard.status == 503
+    for said in (
+        {"jsonrpc": "2.0", "id": 7, "result": {"action": "accept"}},
+        rpc("notifications/cancelled", None, requestId=1),
+        rpc("notifications/progress", None, progressToken=1, progress=1),
+    ):
+        assert (await sidecar.ask(post("/mcp", said))).status == 200
+    assert len(upstream.asked) == 3
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [get("/mcp"), get("/sse"), get("/ws", "Connection: Upgrade", "Upgrade: websocket")],
+)
+async def test_a_stream_that_has_not_begun_does_not_hold_the_drain(
+    front: Opened, upstream: Upstream, raw: bytes
+) -> None:
+    """A server may well send its head with the first event; until then it may be asked for again."""
+
+    async def silent(exchange: Exchange) -> None:
+        await exchange.left()
+
+    upstream.plays(silent)
+    sidecar = await front(MCP_SHUTDOWN_GRACE=3)
+    async with sidecar.client() as client:
+        await client.send(raw)
+        await upstream.until(lambda: bool(upstream.asked))
+        async with bound(1):
+            assert await sidecar.sidecar.drain() is True
+        heard = await client.hear()
+    assert (heard.status, heard["Retry-After"], heard["Connection"]) == (503, "1", "close")
+    assert (heard.json["code"], heard.json["delivered"]) == ("draining", "unknown")
+
+
+@pytest.mark.parametrize(
+    ("raw", "again"),
+    [(request("DELETE", "/mcp"), True), (post("/messages", tool("salesforce_create")), False)],
+)
+async def test_what_has_no_deadline_is_broken_off_after_the_grace(
+    front: Opened, upstream: Upstream, raw: bytes, *, again: bool
+) -> None:
+    """What a session's end or a legacy message came to is told as it is: nobody knows."""
+
+    async def silent(exchange: Exchange) -> None:
+        await exchange.left()
+
+    upstream.plays(silent)
+    sidecar = await front(MCP_SHUTDOWN_GRACE=0)
+    async with sidecar.client() as client:
+        await client.send(raw)
+        await upstream.until(lambda: bool(upstream.asked))
+        async with bound(1):
+            assert await sidecar.sidecar.drain() is False
+        heard = await client.hear()
     assert heard.json["code"] == "draining"
-    assert heard.json["delivered"] == "no"
-    assert heard["Retry-After"] == "1"
-    assert upstream.asked == []
-    assert (await sidecar.ask(get("/readyz"))).status == 503
-    assert (await sidecar.ask(get("/livez"))).status == 200
+    assert (heard.json["delivered"], heard.json["retryable"]) == ("unknown", again)
+    assert ("Retry-After" in heard) is again
 
 
 async def test_a_refusal_of_a_tool_call_has_the_basic_servers_shape(front: Opened) -> None:

@@ -1,16 +1,19 @@
 """Listening, serving and draining."""
 
 import asyncio
+import json
 import logging
 import os
 import signal
 import socket
+from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 
 from mcp_proxy.edge.serve import bind_all, bound, listen, until_stopped
 from tests.edge.conftest import Opened
-from tests.edge.wire import Exchange, Upstream, answer, get, sidecar, streamed
+from tests.edge.wire import Exchange, Upstream, answer, chunk, get, post, sidecar, streamed, tool
 from tests.edge.wire import bound as in_time
 from tests.fakes import settle
 from tests.leaping import leap, leaping
@@ -29,6 +32,13 @@ def has_ipv6() -> bool:
 
 
 NEEDS_IPV6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> str:
+    file = tmp_path / "rules.toml"
+    file.write_text('[tools."read*"]\nread_only = true\n')
+    return str(file)
 
 
 # --- listening
@@ -237,6 +247,147 @@ async def test_a_drain_ends_listening_streams_cleanly(front: Opened, upstream: U
         for client in (one, two):
             assert await client.chunk() == b""
     await upstream.until(lambda: not upstream.open)
+
+
+@pytest.mark.parametrize("half", [b"data: x", b"data: x\n", b"id: 1\n\nda"])
+async def test_a_drain_lets_an_event_come_to_its_end(
+    front: Opened, upstream: Upstream, half: bytes
+) -> None:
+    """The plan's words: streams end with a clean last event; half of one is none."""
+    go_on = asyncio.Event()
+
+    async def slow(exchange: Exchange) -> None:
+        await exchange.send(streamed(), chunk(b": \n\n"))
+        await exchange.send(chunk(b"data: first\n\n" + half))
+        await go_on.wait()
+        await exchange.send(chunk(b"ta: 2\n"), chunk(b"\n"), chunk(b"data: never\n\n"))
+        await exchange.left()
+
+    upstream.plays(slow)
+    sidecar = await front(MCP_SHUTDOWN_GRACE=3)
+    async with sidecar.client() as client:
+        await client.send(get("/mcp"))
+        await client.head()
+        seen = b""
+        while not seen.endswith(half):
+            seen += await client.chunk()
+        draining = asyncio.get_running_loop().create_task(sidecar.sidecar.drain())
+        await settle()
+        assert not draining.done()
+        go_on.set()
+        while piece := await client.chunk():
+            seen += piece
+        async with in_time():
+            assert await draining is True
+    whole, _, rest = seen.partition(half + b"ta: 2\n\n")
+    assert whole.endswith(b"data: first\n\n")
+    # what came together with the end of the event may go out with it, if it is whole
+    assert rest in {b"", b"data: never\n\n"}
+
+
+async def test_an_event_that_never_ends_is_cut_and_does_not_look_whole(
+    front: Opened, upstream: Upstream
+) -> None:
+    async def stuck(exchange: Exchange) -> None:
+        await exchange.send(streamed(), chunk(b"data: first\n\n"), chunk(b"data: ha"))
+        await exchange.left()
+
+    upstream.plays(stuck)
+    async with AsyncExitStack() as open_:
+        context = sidecar(upstream.url, MCP_SHUTDOWN_GRACE=0)
+        front_ = await context.__aenter__()
+        client = await open_.enter_async_context(front_.client())
+        await client.send(get("/mcp"))
+        await client.head()
+        seen = b""
+        while not seen.endswith(b"ha"):
+            seen += await client.chunk()
+        assert await front_.sidecar.drain() is False
+        await context.__aexit__(None, None, None)
+        assert await client.ended(), "no last chunk"
+
+
+async def test_an_encoded_stream_is_ended_as_it_is(front: Opened, upstream: Upstream) -> None:
+    """Nobody here knows where its events end."""
+
+    async def endless(exchange: Exchange) -> None:
+        await exchange.send(
+            streamed("text/event-stream", "Content-Encoding: gzip"), chunk(b"\x1f\x8b")
+        )
+        await exchange.left()
+
+    upstream.plays(endless)
+    sidecar = await front(MCP_SHUTDOWN_GRACE=3)
+    async with sidecar.client() as client:
+        await client.send(get("/mcp"))
+        await client.head()
+        await client.chunk()
+        async with in_time(1):
+            assert await sidecar.sidecar.drain() is True
+        assert await client.chunk() == b""
+
+
+async def test_a_stream_that_begins_in_the_drain_ends_at_once(
+    front: Opened, upstream: Upstream
+) -> None:
+    async def endless(exchange: Exchange) -> None:
+        await exchange.send(streamed())
+        await exchange.left()
+
+    upstream.plays(endless)
+    sidecar = await front(MCP_SHUTDOWN_GRACE=3)
+    # as if its head came in the very step in which the drain began
+    sidecar.sidecar.inbound._listening.end()
+    async with sidecar.client() as client:
+        await client.send(get("/mcp"))
+        await client.head()
+        assert await client.chunk() == b""
+
+
+async def test_calls_that_outlast_the_grace_are_told_the_truth(
+    front: Opened, upstream: Upstream, rules: str
+) -> None:
+    """Our promise: in every dialect, that nobody knows what came of them; a read may be repeated."""
+
+    async def endless(exchange: Exchange) -> None:
+        if b"streamed" in exchange.asked.body:
+            await exchange.send(streamed(), chunk(b": \n\n"))
+        await exchange.left()
+
+    upstream.plays(endless)
+    sidecar = await front(MCP_SHUTDOWN_GRACE=0, MCP_CONFIG_FILE=rules)
+    rest = {"service": "s", "params": {}}
+    asked = [
+        post("/mcp", tool("write")),
+        post("/mcp", tool("streamed")),
+        post("/api/call-tool", {**rest, "tool_name": "write"}),
+        post("/api/call-tool", {**rest, "tool_name": "read"}),
+    ]
+    async with AsyncExitStack() as open_:
+        clients = [await open_.enter_async_context(sidecar.client()) for _ in asked]
+        for client, raw in zip(clients, asked, strict=True):
+            await client.send(raw)
+        await clients[1].head()
+        assert await clients[1].chunk() == b": \n\n"
+        await upstream.until(lambda: len(upstream.asked) == len(asked))
+        async with in_time(1):
+            assert await sidecar.sidecar.drain() is False
+        last = await clients[1].chunk()
+        assert await clients[1].chunk() == b"", "and it ends properly"
+        plain, write, read = [await clients[number].hear() for number in (0, 2, 3)]
+    details = [
+        plain.json["result"]["_meta"]["mcp_proxy/error"],
+        json.loads(last.partition(b"data: ")[2])["result"]["_meta"]["mcp_proxy/error"],
+        write.json["error_details"],
+        read.json["error_details"],
+    ]
+    assert [one["code"] for one in details] == ["draining"] * 4
+    assert [one["delivered"] for one in details] == ["unknown"] * 4
+    assert [one["retryable"] for one in details] == [False, False, False, True]
+    assert ["Retry-After" in one for one in (plain, write, read)] == [False, False, True]
+    told = [one for one in sidecar.told() if one["event"] == "tool.call.completed"]
+    assert len(told) == 4
+    assert {one["verdict"] for one in told} == {"upstream_failed"}
 
 
 async def test_a_drain_lets_a_streamed_answer_come_to_its_end(
