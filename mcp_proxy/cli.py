@@ -5,6 +5,7 @@ import gc
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -13,6 +14,9 @@ from mcp_proxy import __version__
 
 # Exit codes (DESIGN section 8).
 FAILED, WRONG_SETTINGS, UNCLEAN = 1, 2, 3
+# Seconds from the drain to the end of the process, lines of the log aside: with a grace of 8 s all
+# is over before Docker kills, which it does after 10 s.
+_REST = 0.9
 
 _OPTIONS = (
     click.option(
@@ -147,8 +151,18 @@ async def _serve(settings: Any, warnings: list[str]) -> int:
         upstream=", ".join(target.name for target in sidecar.targets),
         cache=sidecar.shelf.snapshot()["store"] if sidecar.shelf else "off",
     )
-    clean = await until_stopped(sidecar.drain)
-    await runner.cleanup()
-    await sidecar.aclose()
+
+    async def end() -> bool:
+        clean = await sidecar.drain()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_REST):  # noqa: TID251 - sockets and Redis, no decision
+                await runner.cleanup()
+                await sidecar.aclose()
+        return clean
+
+    clean = await until_stopped(end)
     log.close()
-    return 0 if clean else UNCLEAN
+    if not clean:
+        # at once: asyncio would wait for whatever does not want to be cancelled
+        os._exit(UNCLEAN)
+    return 0

@@ -17,9 +17,9 @@ from mcp_proxy.edge.pool import FIELD_LIMIT
 _BACKLOG = 1024
 _KEEP_ALIVE = 75.0  # seconds; aiohttp's own default is an hour
 _READ_BUFFER = 65_536
-# aiohttp waits up to twice this for calls that did not end in the grace; its 60 s would outlast
+# aiohttp waits up to twice this for answers that a client does not take; its 60 s would outlast
 # the 10 s after which Docker kills.
-_SHUTDOWN = 0.5
+_SHUTDOWN = 0.15
 # This machine has no such address, or does not speak that version of IP.
 _ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
@@ -136,8 +136,11 @@ def bind(family: int, address: Any) -> socket.socket:
     return one
 
 
-async def until_stopped(drain: Callable[[], Awaitable[bool]]) -> bool:
-    """Return after SIGTERM or SIGINT and the drain; a second signal ends the drain at once."""
+async def until_stopped(end: Callable[[], Awaitable[bool]]) -> bool:
+    """Return after SIGTERM or SIGINT and what `end` has to do, and whether that went well.
+
+    A second signal breaks it off at once.
+    """
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
     again = asyncio.Event()
@@ -148,14 +151,14 @@ async def until_stopped(drain: Callable[[], Awaitable[bool]]) -> bool:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     await told.wait()
-    draining = loop.create_task(_as_coroutine(drain()))
+    ending = loop.create_task(_as_coroutine(end()))
     hurried = loop.create_task(again.wait())
-    await asyncio.wait({draining, hurried}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({ending, hurried}, return_when=asyncio.FIRST_COMPLETED)
     hurried.cancel()
-    if not draining.done():
-        draining.cancel()
+    if not ending.done():
+        ending.cancel()
         return False
-    return draining.result()
+    return ending.result()
 
 
 async def _as_coroutine(work: Awaitable[bool]) -> bool:

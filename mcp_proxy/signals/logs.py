@@ -101,7 +101,7 @@ class QueueSink(Generic[T]):
         while data:
             data = data[os.write(self._descriptor, data) :]
 
-    def close(self, timeout: float = 1.0) -> None:
+    def close(self, timeout: float = 0.5) -> None:
         """Write what is queued, for at most `timeout` seconds."""
         self._closing.set()
         self._ready.set()

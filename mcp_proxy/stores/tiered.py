@@ -19,7 +19,7 @@ LEASE = 1.0
 # What waits for Redis; the bytes may be over by one frame.
 QUEUE = 1000
 _QUEUE_BYTES = 16 * 1024 * 1024
-FLUSH = 1.0  # seconds
+FLUSH = 0.5  # seconds; the process must end soon (cli)
 
 
 class _Lease(NamedTuple):
@@ -240,7 +240,7 @@ class TieredShelf:
         return self._memory.kept()
 
     async def aclose(self) -> None:
-        """Write what waits, for a second at most (and a last try's time); let go of Redis."""
+        """Write what waits, for half a second at most (and a last try's time); let go of Redis."""
         self._close_at = self._now() + FLUSH
         await self._write_back()
         if self._queue:
