@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
+_BOUNDARIES = (b"\n\n", b"\r\r", b"\r\n\r\n")  # of events
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,24 @@ class Event:
     name: bytes = b""
     id: bytes | None = None
     lost: bool = False  # its data was too large to be held
+
+
+class Tail:
+    """The last bytes of a stream: enough to tell whether an event is open."""
+
+    __slots__ = ("_last",)
+
+    def __init__(self) -> None:
+        self._last = b""
+
+    def saw(self, piece: bytes) -> None:
+        """Take note of a piece that passes."""
+        self._last = (self._last + piece[-4:])[-4:]
+
+    @property
+    def between_events(self) -> bool:
+        """Tell whether what is put in now splits nothing."""
+        return not self._last or self._last.endswith(_BOUNDARIES)
 
 
 class Splitter:
@@ -97,6 +116,12 @@ class Splitter:
             self._name = value
         elif field == b"id" and b"\x00" not in value:
             self._id = value
+
+
+# Goes out after half an event, which cannot be taken back: it becomes a whole one of a kind that
+# nobody listens to (clients of MCP read `message` alone). The colon keeps a line that is whole
+# from being followed by an empty one, which would dispatch the half as it is.
+VOID = b":\nevent: cut\n\n"
 
 
 def event(data: bytes) -> bytes:

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mcp_proxy.core.clock import Clock, Spawn
+from mcp_proxy.core.sse import Tail
 from mcp_proxy.edge.answer import Answer
 
 _COMMENT = b": keep-alive\n\n"
-_BOUNDARIES = (b"\n\n", b"\r\r", b"\r\n\r\n")  # of events; lines may end in three ways
 _LOOKS = 4  # per period: a comment is at most a quarter late
 
 
@@ -24,17 +24,17 @@ class Pulse:
         self.answer = answer
         self._clock = clock
         self.last = clock.now()
-        self._tail = b""
+        self._tail = Tail()
 
     def sent(self, piece: bytes) -> None:
         """Take note of a piece that goes out."""
         self.last = self._clock.now()
-        self._tail = (self._tail + piece[-4:])[-4:]
+        self._tail.saw(piece)
 
     @property
     def between_events(self) -> bool:
         """Tell whether a comment splits nothing."""
-        return not self._tail or self._tail.endswith(_BOUNDARIES)
+        return self._tail.between_events
 
 
 class Heartbeat:

@@ -106,9 +106,11 @@ class Rescue:
         that is cut stays cut: the edge aborts the connection, so that it cannot look whole.
         What held no answer is judged by its end: failed when it was cut, else by its status.
         """
+        tail = sse.Tail()
         async with aclosing(pieces):
             try:
                 async for piece in pieces:
+                    tail.saw(piece)
                     yield piece
             except ProxyError as error:
                 lost = call.message.id is not None and stream.verdict is None
@@ -121,8 +123,9 @@ class Rescue:
                 details = errors.details(
                     error, repeatable=call.intent.repeatable, request_id=call.request_id
                 )
-                # a blank line first: the cut may have come in the middle of an event
-                yield b"\r\n\r\n" + sse.event(self._rpc(call, error, details))
+                # the cut may have come in the middle of an event
+                half = b"" if tail.between_events else sse.VOID
+                yield half + sse.event(self._rpc(call, error, details))
             else:
                 stream.verdict = stream.verdict or reply.verdict
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_proxy.core.sse import Event, Splitter, event
+from mcp_proxy.core.sse import Event, Splitter, Tail, event
 
 LIMIT = 1000
 
@@ -169,3 +169,26 @@ def test_an_event_of_ours_carries_a_json_text_on_any_number_of_lines(text: str) 
     for found in split(event(text.encode()) * 2):
         assert found.name == b"message"
         assert json.loads(found.data) == json.loads(text)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "between"),
+    [
+        ([], True),
+        ([b"data: x\n\n"], True),
+        ([b"data: x\n", b"\n"], True),
+        ([b"data: x\r\n\r", b"\n"], True),
+        ([b"data: x\r", b"\r"], True),
+        ([b"data: x\n\n", b"d"], False),
+        ([b"data: x\n"], False),
+        ([b"data: x\r\n"], False),
+    ],
+)
+def test_the_last_bytes_tell_whether_an_event_is_open(
+    pieces: list[bytes], *, between: bool
+) -> None:
+    """WHATWG HTML, 9.2: an empty line ends an event, whichever of the three line ends it has."""
+    tail = Tail()
+    for piece in pieces:
+        tail.saw(piece)
+    assert tail.between_events is between

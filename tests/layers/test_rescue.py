@@ -16,6 +16,7 @@ from mcp_proxy.core.errors import (
     UpstreamUnreachableError,
 )
 from mcp_proxy.core.message import Dialect, Message
+from mcp_proxy.core.sse import Splitter
 from mcp_proxy.core.verdict import Verdict
 from mcp_proxy.layers.rescue import Rescue, Style
 from tests.fakes import (
@@ -292,9 +293,11 @@ class Cut:
 
 
 def last_message(body: bytes) -> Any:
-    """Return the message of the final event; what stands before it must be complete."""
-    *_, last = body.split(b"\r\n\r\nevent: message\r\ndata: ")
-    return json.loads(last.removesuffix(b"\r\n\r\n"))
+    """Return the message of the final event; what stands before it must be complete, or void."""
+    *before, last = Splitter(10_000).feed(body)
+    assert all(event.name == b"cut" or not event.data for event in before)
+    assert last.name == b"message"
+    return json.loads(last.data)
 
 
 @pytest.mark.parametrize("begun", [b": hi\n\n", b"data: {", b""], ids=["event", "half", "nothing"])
