@@ -1,15 +1,14 @@
 """Send a streamed body on to the client, piece by piece as it comes."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import nullcontext
 
 from aiohttp import web
 
 from mcp_proxy.core.call import Stream
 from mcp_proxy.core.errors import ProxyError
 from mcp_proxy.edge.answer import Answer
-from mcp_proxy.edge.heartbeat import Heartbeat, Pulse
-from mcp_proxy.edge.listening import Listening
+from mcp_proxy.edge.heartbeat import Heartbeat
+from mcp_proxy.edge.listening import Visit
 
 
 async def write_stream(
@@ -17,40 +16,29 @@ async def write_stream(
     answer: Answer,
     stream: Stream,
     heartbeat: Heartbeat | None,
-    listening: Listening | None,
+    visit: Visit | None,
 ) -> None:
     """Send a body; the client's pace is the server's, since nothing is read ahead.
 
-    `heartbeat` is of event streams only: comments keep them open while they are quiet. `listening`
-    is of streams that have no end of their own: they end, with a whole event, when it is over.
+    `heartbeat` is of event streams only: comments keep them open while they are quiet. `visit` is
+    of streams that have no end of their own: they end, with a whole event, in the drain.
     """
     try:
         await answer.prepare(request)
         with heartbeat.on(answer) if heartbeat else nullcontext() as pulse:
-            async with _until_drained(listening, pulse):
+            async with visit.until_drained(pulse) if visit else nullcontext():
                 async for piece in stream:
                     if pulse is not None:
                         pulse.sent(piece)
+                    if visit is not None:
+                        visit.sent(piece)
                     await answer.write(piece)
-                    if listening is not None and listening.over and _between_events(pulse):
+                    if visit is not None and visit.over:
                         break
     except ProxyError:
         raise cut(request) from None
     finally:
         await stream.aclose()
-
-
-@asynccontextmanager
-async def _until_drained(listening: Listening | None, pulse: Pulse | None) -> AsyncIterator[None]:
-    if listening is None:
-        yield
-        return
-    async with listening.until_drained(lambda: _between_events(pulse)):
-        yield
-
-
-def _between_events(pulse: Pulse | None) -> bool:
-    return pulse is None or pulse.between_events
 
 
 def cut(request: web.BaseRequest) -> ConnectionResetError:

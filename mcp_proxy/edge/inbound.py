@@ -30,6 +30,7 @@ from mcp_proxy.core.errors import (
     ProxyError,
 )
 from mcp_proxy.core.intent import OPAQUE, RESPONSE, SAFE_HTTP, STREAM, Stack
+from mcp_proxy.core.jsonrpc import is_response
 from mcp_proxy.core.memo import Memo
 from mcp_proxy.core.message import Message
 from mcp_proxy.core.origins import Admission
@@ -41,7 +42,8 @@ from mcp_proxy.edge.connection import Connection
 from mcp_proxy.edge.express import Express, Lane
 from mcp_proxy.edge.flow import write_stream
 from mcp_proxy.edge.heartbeat import Heartbeat
-from mcp_proxy.edge.listening import Listening
+from mcp_proxy.edge.listening import Listening, Visit
+from mcp_proxy.edge.mail import Mail, said_in
 from mcp_proxy.edge.marks import EVENT_STREAM, Marks, is_preflight
 from mcp_proxy.edge.own import Own
 from mcp_proxy.edge.tunnel import Relay
@@ -91,6 +93,7 @@ class Inbound:
         self._spawn = spawn
         self._draining = False
         self._listening = Listening()
+        self._mail = Mail(door.buffer_limit)
         self._opening = Together()  # streams that have no head yet
         self._sending = Together()  # what else takes the short stack, and so has no deadline
         # Unique, not secret: asking the system for randomness costs more than a cache hit.
@@ -163,14 +166,20 @@ class Inbound:
     async def _short(self, call: Call, *, upgrades: bool) -> Reply:
         """Ask on; a stream that has not begun when the sidecar drains is refused."""
         opens = call.intent is STREAM
+        self._mail.posted(call)
         forward = self._roads.websocket if upgrades else self._roads.stacks[Stack.SHORT]
         try:
             async with (self._opening if opens else self._sending).within():
-                return await forward(call)
+                reply = await forward(call)
         except TimeoutError:
             # until its head is there, a stream may be asked for again
             asked = call._replace(intent=SAFE_HTTP) if opens else call
-            return await self._roads.refusal(asked, shutting_down(Delivery.UNKNOWN))
+            reply = await self._roads.refusal(asked, shutting_down(Delivery.UNKNOWN))
+        if reply.status >= 400:
+            self._mail.refused(call)
+        if self.draining:  # a stream may have waited for this
+            self._listening.end()
+        return reply
 
     def _check(self, request: web.BaseRequest, target: str) -> None:
         """Raise what keeps a request out, before the cache or anybody behind can answer it."""
@@ -291,7 +300,7 @@ class Inbound:
             answer,
             body,
             self._heartbeat if readable else None,
-            self._listening if call.intent is STREAM else None,
+            Visit(self._listening, self._mail.box()) if call.intent is STREAM else None,
         )
         return answer
 
@@ -315,7 +324,11 @@ class Inbound:
 
 def goes_on(call: Call) -> bool:
     """Tell whether a request is no new work, but belongs to a call that is under way."""
-    return call.intent is RESPONSE or call.message.method in _GOES_ON
+    if call.intent is RESPONSE or call.message.method in _GOES_ON:
+        return True
+    # messages of HTTP+SSE are not read otherwise
+    said = said_in(call) if call.intent.stack is Stack.SHORT else None
+    return said is not None and (is_response(said) or said.get("method") in _GOES_ON)
 
 
 def shutting_down(delivered: Delivery = Delivery.NO) -> DrainingError:

@@ -1,0 +1,94 @@
+"""Calls over HTTP+SSE are posted here and answered on a stream there (MCP 2024-11-05).
+
+So a stream with an answer to come is no idle one: the drain must wait for it.
+"""
+
+from typing import Any
+
+from mcp_proxy.core import jsonrpc, sse
+from mcp_proxy.core.call import Call, Whole
+from mcp_proxy.edge.events import message_in
+
+# Ids come from callers, and a server may never answer them.
+_MOST = 1000
+
+Boxes = dict[str, set[str]]
+
+
+class Mail:
+    """Know which open stream still owes which answers."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit  # bytes of an event that is read
+        self._boxes: Boxes = {}
+
+    def box(self) -> "Box":
+        """Return what listens to a stream; close it in the end."""
+        return Box(self._boxes, self._limit)
+
+    def posted(self, call: Call) -> None:
+        """Take note of a request before it goes on, or of a call that its client has given up."""
+        owed = self._boxes.get(call.target)
+        said = said_in(call) if owed is not None else None
+        if owed is None or said is None:
+            return
+        if jsonrpc.wants_client(said):  # a method and an id, whoever asks whom
+            if len(owed) < _MOST:
+                owed.add(str(said["id"]))
+        elif said.get("method") == "notifications/cancelled":
+            params = said.get("params")
+            owed.discard(str(params.get("requestId")) if isinstance(params, dict) else "")
+
+    def refused(self, call: Call) -> None:
+        """Take note that a request has found its end without an answer on the stream."""
+        owed, said = self._boxes.get(call.target), said_in(call)
+        if owed is not None and said is not None:
+            owed.discard(str(said.get("id")))
+
+
+class Box:
+    """Listen to a stream for its address and for answers; one without an address owes none."""
+
+    def __init__(self, boxes: Boxes, limit: int) -> None:
+        self._boxes = boxes
+        self._splitter = sse.Splitter(limit)
+        self._owed: set[str] = set()
+        self._address: str | None = None  # "" is none
+
+    @property
+    def settled(self) -> bool:
+        """Tell whether no answer is to come."""
+        return not self._owed
+
+    def saw(self, piece: bytes) -> None:
+        """Take note of what the stream says."""
+        for event in self._splitter.feed(piece) if self._address != "" else ():
+            if event.lost:
+                self._owed.clear()  # most likely an answer; whose cannot be told
+            elif self._address is not None:
+                self._settle(event)
+            elif event.data:
+                self._address = target(event.data) if event.name == b"endpoint" else ""
+                if self._address:  # two streams of one address cannot be told apart
+                    self._owed = self._boxes.setdefault(self._address, self._owed)
+
+    def _settle(self, event: sse.Event) -> None:
+        said = message_in(event.data)
+        if said is not None and jsonrpc.is_response(said):
+            self._owed.discard(str(said.get("id")))
+
+    def close(self) -> None:
+        """Forget the stream."""
+        if self._address:
+            self._boxes.pop(self._address, None)
+
+
+def said_in(call: Call) -> dict[str, Any] | None:
+    """Return the message in a request."""
+    return message_in(call.body.data) if isinstance(call.body, Whole) else None
+
+
+def target(endpoint: bytes) -> str:
+    """Return the target that clients of an endpoint ask for: it may be a whole URL."""
+    text = endpoint.decode("utf-8", "replace")
+    return text if text.startswith("/") else f"/{text.partition('://')[2].partition('/')[2]}"
