@@ -10,6 +10,7 @@ from functools import partial
 from benchmarks.chaos.amnesia import amnesia
 from benchmarks.chaos.at_most_once import at_most_once
 from benchmarks.chaos.cascade import no_cascade
+from benchmarks.chaos.failover import failover
 from benchmarks.chaos.findings import Finding, leaks_together, table
 from benchmarks.chaos.reads_heal import through_a_restart, through_faults
 from benchmarks.chaos.recovery import one_probe, returns
@@ -29,6 +30,7 @@ SCENARIOS: dict[str, tuple[Scenario, Scenario]] = {
         partial(through_a_restart, 1500, popular=True),
         partial(through_a_restart, 800, popular=True),
     ),
+    "failover": (partial(failover, 3000), partial(failover, 1000)),
     "retry-storm": (
         partial(retry_storm, 20, breaker=False),
         partial(retry_storm, 10, breaker=False),

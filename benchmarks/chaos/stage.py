@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,10 +31,14 @@ _LOOK = 0.05  # seconds between two looks
 class Stage:
     """One scenario's server, sidecar and clients."""
 
-    upstream: Upstream
+    servers: list[Upstream]  # one, or replicas that write into one ledger
     front: Front
     crowd: Crowd
     findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def upstream(self) -> Upstream:
+        return self.servers[0]
 
 
 async def killed(upstream: Upstream, seconds: float) -> None:
@@ -68,18 +72,26 @@ def held() -> Held:
 
 @asynccontextmanager
 async def stage(
-    name: str, tools: Iterable[Tool] = TOOLS, patience: float = 10.0, **settings: object
+    name: str,
+    tools: Iterable[Tool] = TOOLS,
+    patience: float = 10.0,
+    replicas: int = 1,
+    **settings: object,
 ) -> AsyncIterator[Stage]:
     """Set the scene; when it is over, add what was left behind to the findings."""
     outside = held()
     wrong: list[str] = []
-    async with (
-        Upstream(tools).running() as upstream,
-        sidecar(upstream.url, **{**AS_IN_PRODUCTION, **settings}) as front,
-    ):
+    async with AsyncExitStack() as running:
+        first = await running.enter_async_context(Upstream(tools).running())
+        servers = [first]
+        for _ in range(replicas - 1):
+            another = Upstream(tools, ledger=first.ledger).running()
+            servers.append(await running.enter_async_context(another))
+        urls = ",".join(one.url for one in servers)
+        front = await running.enter_async_context(sidecar(urls, **{**AS_IN_PRODUCTION, **settings}))
         front.sidecar.start()
-        inside = await at_rest(upstream, front)
-        scene = Stage(upstream, front, Crowd(front.port, patience))
+        scene = Stage(servers, front, Crowd(front.port, patience))
+        inside = await at_rest(scene)
         try:
             yield scene
         finally:
@@ -100,15 +112,18 @@ async def stage(
     )
 
 
-async def at_rest(upstream: Upstream, front: Front) -> Held:
+async def at_rest(scene: Stage) -> Held:
     """Return what is held when the sidecar has looked at the server and nobody has come yet."""
+    sidecar = scene.front.sidecar
     for _ in range(100):
-        if front.sidecar.targets[0].monitor.last is not None and not front.sidecar.catalogue.empty:
+        seen = all(target.monitor.last is not None for target in sidecar.targets)
+        if seen and not sidecar.catalogue.empty:
             break
         await asyncio.sleep(_LOOK)
     least = held()
     for _ in range(4):
-        upstream.drop()
+        for server in scene.servers:
+            server.drop()
         await asyncio.sleep(_LOOK)
         least = min(least, held(), key=lambda one: (one.descriptors, one.tasks))
     return least
@@ -119,10 +134,11 @@ async def back_to(baseline: Held, scene: Stage, wrong: list[str]) -> float:
     began = time.monotonic()
     left: list[str] = []
     while time.monotonic() - began < _TO_BASELINE:
-        scene.upstream.scripts.clear()
-        scene.upstream.greetings.clear()
-        scene.upstream.accept()
-        scene.upstream.drop()
+        for server in scene.servers:
+            server.scripts.clear()
+            server.greetings.clear()
+            server.accept()
+            server.drop()
         await asyncio.sleep(_LOOK)
         left = held().beyond(baseline)
         in_flight = scene.front.sidecar.metrics.in_flight

@@ -6,6 +6,7 @@ from benchmarks.chaos.amnesia import amnesia
 from benchmarks.chaos.at_most_once import PROMISE as AT_MOST_ONCE
 from benchmarks.chaos.at_most_once import at_most_once
 from benchmarks.chaos.crowd import Dialect
+from benchmarks.chaos.failover import failover
 from benchmarks.chaos.findings import NOTHING_LEAKED, Finding, leaks_together, table
 from benchmarks.chaos.reads_heal import through_a_restart, through_faults
 from benchmarks.chaos.recovery import one_probe, returns
@@ -40,6 +41,10 @@ async def test_reads_survive_a_restart() -> None:
 
 async def test_reads_of_a_popular_tool_survive_a_restart() -> None:
     hold(await through_a_restart(300, away=0.7, popular=True))
+
+
+async def test_one_of_two_servers_is_enough() -> None:
+    hold(await failover(450))
 
 
 async def test_the_first_success_follows_the_servers_return() -> None:

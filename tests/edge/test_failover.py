@@ -271,6 +271,16 @@ async def test_a_hanging_server_is_asked_no_more_than_its_circuit_allows() -> No
         assert both.servers[0].arrived[READ] <= 5
 
 
+async def test_a_hedged_read_asks_the_other_server() -> None:
+    """Issue 5: a second time of another healthy target; the first answer wins."""
+    async with pair(MCP_HEDGE_DELAY=0.05) as both:
+        both.servers[0].plays(READ, then=Hang())
+        for number in range(4):
+            assert (await both.ask(Sent(f"n{number}", READ))).fate is Fate.DONE
+        assert both.servers[0].arrived[READ] >= 1
+        assert both.servers[1].arrived[READ] == 4
+
+
 async def test_the_messages_of_a_legacy_stream_go_to_its_server() -> None:
     """MCP 2024-11-05: POSTs go to the path that the stream named, on the same server."""
     a, b = Wire(), Wire()
