@@ -6,6 +6,7 @@ from mcp_proxy.core.call import Call, Headers, Reply, Whole
 from mcp_proxy.core.errors import (
     CircuitOpenError,
     DeadlineExceededError,
+    OverloadedError,
     ProxyError,
     UpstreamBrokenError,
     UpstreamTimeoutError,
@@ -24,6 +25,7 @@ _TROUBLE = (
     UpstreamBrokenError,
     CircuitOpenError,
     DeadlineExceededError,
+    OverloadedError,  # our 503 for a server that takes no more, as its own would be (section 4)
 )
 _NEVER_SHARED = ("Set-Cookie", "WWW-Authenticate", "Content-Range", "Content-Encoding")
 

@@ -198,7 +198,7 @@ def test_a_servers_own_time_is_not_stretched_while_all_is_well(
         (reply(500, verdict=Verdict.UPSTREAM_FAILED), True),
         (UpstreamUnreachableError("x"), True),
         (CircuitOpenError("x"), True),
-        (OverloadedError("x"), False),
+        (OverloadedError("x"), True),
         (DrainingError("x"), False),
         (InternalError("x"), False),
     ],

@@ -10,6 +10,7 @@ from multidict import CIMultiDict
 from mcp_proxy.core.call import CacheNote, Call, Reply, Stream, Whole
 from mcp_proxy.core.errors import (
     CircuitOpenError,
+    DrainingError,
     OverloadedError,
     ProxyError,
     UpstreamBrokenError,
@@ -629,6 +630,7 @@ async def test_when_the_time_for_that_is_over_the_server_is_waited_for() -> None
 FAILING = [
     UpstreamUnreachableError("refused"),
     CircuitOpenError("open"),
+    OverloadedError("full"),
     reply(500, verdict=Verdict.UPSTREAM_FAILED),
     reply(503, verdict=Verdict.BUSY),
 ]
@@ -689,8 +691,8 @@ async def test_an_error_that_says_nothing_of_the_server_is_no_reason() -> None:
     bench = Bench()
     await stored(bench)
     await bench.clock.advance(600)
-    with pytest.raises(OverloadedError):
-        await within(bench.cache(call(STALE, tool()), Script(OverloadedError("full"))))
+    with pytest.raises(DrainingError):
+        await within(bench.cache(call(STALE, tool()), Script(DrainingError("ends"))))
 
 
 async def test_an_old_answer_is_not_told_if_it_was_made_invalid_meanwhile() -> None:
