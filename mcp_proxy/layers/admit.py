@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from heapq import nlargest
 from itertools import count
+from math import inf
 from sys import maxsize
 
 from mcp_proxy.core.call import Call, Pieces, Reply, Stream
@@ -28,12 +29,23 @@ from mcp_proxy.layers.chain import Forward
 # calls that nobody waits for any more (Google SRE book, "Addressing Cascading Failures").
 _PATIENCE = 1.0
 _RETRY_AFTER = 1.0
+# Once somebody has waited for all that time in vain it is no burst: the queue stands, and whoever
+# joins it waits as long without one more call being answered. From then on nobody joins behind one
+# who has waited for a twentieth of it (the share of CoDel's target in its interval, RFC 8289
+# section 4.3): so those who are let in come at once, and the others hear at once. There is always
+# somebody who waits, so no place stays free. What may be waited for grows back by a tenth of the
+# time since the last such refusal. To keep it short for a second after each of them sufficed as
+# well, but refused a twentieth of the calls for ever at nine tenths of what a (simulated) server of
+# ten places could do; this way it was one of 250, and soon none.
+_SHORT = 0.05 * _PATIENCE
+_REGAINED = 0.1
 # What the server is asked in order to end, answer or begin something else, and does at once.
 # Clients take a `ping` without an answer for a dead server, and come back with an `initialize`.
 _AT_ONCE = frozenset({"initialize", "ping", "tasks/cancel", "tasks/update"})
 _BUSIEST = 5
 
 QUEUE_FULL = "queue full"
+STANDS = "queue stands"
 TOO_LONG = "waited too long"
 SHARE = "tool's share"
 
@@ -54,10 +66,11 @@ class Bounds:
 
 
 class _Waiting:
-    __slots__ = ("admitted", "number", "woken")
+    __slots__ = ("admitted", "came", "number", "woken")
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, came: float) -> None:
         self.number = number  # in the order of arrival
+        self.came = came
         self.admitted = False
         self.woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -65,25 +78,32 @@ class _Waiting:
 class _Share:
     """The calls of one tool."""
 
-    __slots__ = ("in_flight", "key", "line", "most")
+    __slots__ = ("in_flight", "key", "line", "most", "stood")
 
     def __init__(self, key: Key, most: int) -> None:
         self.key = key
         self.most = most
         self.in_flight = 0
         self.line: dict[_Waiting, None] = {}  # in the order of arrival; who leaves, leaves at once
+        self.stood = -inf  # when a call was last refused because the tool's line stood
 
     @property
     def has_room(self) -> bool:
         return self.in_flight < self.most
+
+    @property
+    def head(self) -> _Waiting:
+        """Return who has waited longest; somebody must be waiting."""
+        return next(iter(self.line))
 
 
 class Admit:
     """Bound the calls that are with the server at once, in all and of each tool.
 
     A call that finds no place waits for a moment in a bounded queue, first come, first served; but
-    a tool that has its share holds up nobody else. A call that finds the queue full is refused at
-    once, so those who wait keep their place. A permit is held until the end of the answer's body.
+    a tool that has its share holds up nobody else. A call that finds the queue full, or standing
+    without hope, is refused at once, so those who wait keep their place. A permit is held until the
+    end of the answer's body.
 
     Whenever a place comes free, those who may have it get it in that very step. So if there is
     room, nobody waits for it, and a call that comes then needs to look at two numbers only.
@@ -111,6 +131,7 @@ class Admit:
         # Names come from callers: a tool of which nothing is here is not remembered.
         self._shares: dict[Key, _Share] = {}
         self._lines: dict[Key, _Share] = {}  # those of which a call waits
+        self._stood = -inf  # when a call was last refused because the queue stood
         self._shed: Counter[str] = Counter()
 
     async def __call__(self, call: Call, forward: Forward) -> Reply:
@@ -158,10 +179,11 @@ class Admit:
 
     async def _wait(self, call: Call, share: _Share) -> None:
         """Wait for a permit; raises OverloadedError if none came in time."""
-        full = self._full(share)
-        if full:
-            raise self._refusal(call, share, full)
-        waiting = _Waiting(next(self._numbers))
+        now = self._clock.now()
+        reason = self._full(share) or self._standing(share, now)
+        if reason:
+            raise self._refusal(call, share, reason)
+        waiting = _Waiting(next(self._numbers), now)
         share.line[waiting] = None
         self._lines[share.key] = share
         self._waiting += 1
@@ -172,6 +194,7 @@ class Admit:
             if waiting.admitted:  # in the last moment
                 return
             self._leave(share, waiting)
+            self._stand(share, self._clock.now())
             reason = TOO_LONG if share.has_room else SHARE
             raise self._refusal(call, share, reason) from None
         except BaseException:
@@ -192,23 +215,42 @@ class Admit:
         most = max(share.most, self._bounds.per_tool)
         return SHARE if len(share.line) * self._bounds.limit >= queue * most else ""
 
+    def _standing(self, share: _Share, now: float) -> str:
+        """Return why a call of this tool would wait in vain, or nothing."""
+        # It waits for a place with the server, behind whoever is next, or for one of its tool's.
+        line = self._next() if share.has_room else share
+        if line is None or not line.line:
+            return ""
+        since = now - (self._stood if share.has_room else share.stood)
+        if now - line.head.came <= min(self._patience, _SHORT + _REGAINED * since):
+            return ""
+        self._stand(share, now)
+        return STANDS if share.has_room else SHARE
+
+    def _stand(self, share: _Share, now: float) -> None:
+        if share.has_room:
+            self._stood = now
+        else:
+            share.stood = now
+
     def _leave(self, share: _Share, waiting: _Waiting) -> None:
         del share.line[waiting]
         self._waiting -= 1
         if not share.line:
             del self._lines[share.key]
 
+    def _next(self) -> _Share | None:
+        """Return the line of the one who gets the next place with the server, if anybody may."""
+        return min(
+            (share for share in self._lines.values() if share.has_room),
+            key=lambda share: share.head.number,
+            default=None,
+        )
+
     def _let_in(self) -> None:
         """Give the places that are free to those who have waited longest for one."""
-        while self._lines and self._in_flight < self._limit:
-            share = min(
-                (share for share in self._lines.values() if share.has_room),
-                key=lambda share: next(iter(share.line)).number,
-                default=None,
-            )
-            if share is None:
-                return
-            waiting = next(iter(share.line))
+        while self._in_flight < self._limit and (share := self._next()) is not None:
+            waiting = share.head
             self._leave(share, waiting)
             self._in_flight += 1
             share.in_flight += 1

@@ -22,7 +22,7 @@ from mcp_proxy.core.gradient import Gradient
 from mcp_proxy.core.intent import OPAQUE, RESPONSE, Intent, Stack
 from mcp_proxy.core.message import NOTHING, Message
 from mcp_proxy.core.verdict import Verdict
-from mcp_proxy.layers.admit import QUEUE_FULL, SHARE, TOO_LONG, Admit, Bounds, passes
+from mcp_proxy.layers.admit import QUEUE_FULL, SHARE, STANDS, TOO_LONG, Admit, Bounds, passes
 from mcp_proxy.layers.deadline import Deadline
 from mcp_proxy.layers.eager import Begun
 from tests.fakes import (
@@ -402,6 +402,118 @@ async def test_a_place_that_comes_in_the_last_moment_is_taken() -> None:
     assert second.result().status == 200
     bench.assert_idle()
     assert bench.told.events == []
+
+
+# --- a queue that stands
+
+
+async def test_a_burst_may_wait_behind_one_who_has_waited_for_long() -> None:
+    bench = Bench(limit=1)
+    await bench.asked("a", "b")
+    await bench.clock.advance(0.99)
+    await bench.asked("c")
+    await bench.server.answer("a", "b", "c")
+    assert bench.server.asked == ["a", "b", "c"]
+    assert bench.told.events == []
+
+
+async def overrun(bench: Bench, message: Message = PAGE) -> None:
+    """Let one call be with the server, and another wait for its place in vain."""
+    _, late = await bench.asked("a", "late", message=message)
+    await bench.clock.advance(1)
+    await refused(late)
+
+
+async def test_a_call_that_would_wait_in_vain_is_refused_at_once() -> None:
+    """F48: in an overload refusals are quick, and no place stays free."""
+    bench = Bench(limit=1)
+    await overrun(bench)
+    await bench.asked("b")
+    await bench.clock.advance(0.05)
+    await bench.asked("c")
+    await bench.clock.advance(0.01)
+    fourth, fifth = await bench.asked("d", "e", message=tool())
+    error = await refused(fourth)
+    await refused(fifth)
+    assert (error.delivered, error.retry_after) == (Delivery.NO, 1.0)
+    assert error.message == "There are too many calls at once; this one was not sent."
+    assert bench.reasons == [TOO_LONG, STANDS, STANDS]
+    await bench.server.answer("a")
+    await bench.asked("f")
+    await bench.server.answer("b", "c", "f")
+    assert bench.server.asked == ["a", "b", "c", "f"]
+    bench.assert_idle()
+
+
+@pytest.mark.parametrize(("calm", "waited"), [(1.0, 0.15), (4.0, 0.45), (20.0, 0.999)])
+async def test_what_may_be_waited_for_grows_back(calm: float, waited: float) -> None:
+    bench = Bench(limit=1)
+    await overrun(bench)
+    await bench.clock.advance(calm - waited)
+    await bench.asked("b")
+    await bench.clock.advance(waited - 0.001)
+    await bench.asked("c")
+    assert (bench.shows("waiting"), bench.reasons) == (2, [TOO_LONG])
+
+
+async def test_a_tool_whose_line_stands_is_refused_alone() -> None:
+    """F31: its neighbours may still wait, for a place with the server."""
+    bench = Bench(limit=2, per_tool=1)
+    await overrun(bench, tool("dead"))
+    await bench.asked("dead-1", message=tool("dead"))
+    await bench.asked("page-1", "page-2")
+    await bench.clock.advance(0.1)
+    (dead,) = await bench.asked("dead-2", message=tool("dead"))
+    error = await refused(dead)
+    assert error.message == "There are too many calls of dead at once; this one was not sent."
+    await bench.asked("page-3")
+    await bench.asked("other", message=tool("other"))
+    await bench.server.answer("page-1", "page-2", "page-3")
+    assert bench.server.asked == ["a", "page-1", "page-2", "page-3", "other"]
+    assert bench.reasons == [SHARE, SHARE]
+
+
+async def test_a_queue_that_stands_leaves_a_tools_own_line_alone() -> None:
+    """A tool that takes one call at a time may have others waiting for their turn."""
+    bench = Bench(limit=2, per_tool=1)
+    await bench.asked("one-1", message=tool("one"))
+    await overrun(bench)
+    await bench.asked("page")
+    await bench.asked("one-2", message=tool("one"))
+    await bench.clock.advance(0.5)
+    await bench.asked("one-3", message=tool("one"))
+    (page,) = await bench.asked("other page")
+    await refused(page)
+    assert (bench.reasons, bench.shows("waiting")) == ([TOO_LONG, STANDS], 3)
+
+
+@pytest.mark.parametrize(("places", "takes"), [(4, 0.2), (1, 0.05), (1, 0.6)])
+async def test_in_an_overload_as_much_is_done_as_before(places: int, takes: float) -> None:
+    """F48: three times what the server can do, for twelve seconds."""
+    bench = Bench(limit=places)
+    clock, done, refusals = bench.clock, [0.0], [(0.0, 0.0)]  # when; how long after what time
+
+    async def work(_: Call) -> Reply:
+        await clock.sleep(takes)
+        return reply()
+
+    async def ask() -> None:
+        came = clock.now()
+        try:
+            await bench.admit(call(WRITE, tool()), work)
+            done.append(clock.now() - began)
+        except OverloadedError:
+            refusals.append((came - began, clock.now() - came))
+
+    began = clock.now()
+    for number in range(int(3 * 12 * places / takes)):
+        spawn(ask(), f"{number}")
+        await clock.advance(takes / places / 3)
+    assert len(done) >= 0.9 * 12 * places / takes
+    waited = [seconds for came, seconds in refusals if came > 2]
+    assert len(waited) > 0.6 * 3 * 10 * places / takes
+    # but for the one at the head of a line that a slow server leaves standing
+    assert sum(seconds > 0 for seconds in waited) <= 0.1 * len(waited)
 
 
 # --- a tool's share
