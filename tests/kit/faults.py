@@ -52,6 +52,23 @@ class Slow:
 
 
 @dataclass(frozen=True, slots=True)
+class Busy:
+    """Work for so many seconds as one of so many workers, after a wait for one of them (F48).
+
+    Those who wait stand in a line without end, and a caller that has left is worked for as well: the
+    more calls a server is sent beyond what it can do, the later is each of its answers.
+    """
+
+    workers: asyncio.Semaphore
+    seconds: float
+
+    async def strike(self, turn: Turn) -> None:
+        async with self.workers:
+            await turn.wait(self.seconds)
+        await turn.say(turn.done())
+
+
+@dataclass(frozen=True, slots=True)
 class Reset:
     """Take the request and reset the connection without a byte of an answer (F3)."""
 

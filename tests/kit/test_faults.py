@@ -7,7 +7,7 @@ import pytest
 from tests.edge.wire import Client
 from tests.fakes import FakeClock, settle
 from tests.kit.conftest import READ, WRITE
-from tests.kit.faults import Close, CloseAfter, CloseOnNext, Crash, Hang, Reset, Slow
+from tests.kit.faults import Busy, Close, CloseAfter, CloseOnNext, Crash, Hang, Reset, Slow
 from tests.kit.seen import Fate, see
 from tests.kit.sent import connected, open_session
 from tests.kit.upstream import Upstream
@@ -121,6 +121,26 @@ async def test_a_slow_server_goes_on_when_its_caller_has_left(upstream: Upstream
         await upstream.until(lambda: upstream.arrived[WRITE.tool])
     go.set()
     await upstream.until(lambda: upstream.ledger.runs(WRITE.tool) == 1)
+
+
+async def test_a_busy_server_lets_callers_wait_for_its_workers(
+    upstream: Upstream, clock: FakeClock
+) -> None:
+    """F48: and it works for those who have left, too."""
+    upstream.plays(WRITE.tool, then=Busy(asyncio.Semaphore(1), 1.0))
+    async with connected(upstream.port) as first:
+        async with connected(upstream.port) as second:
+            await first.send(WRITE.rest())
+            await upstream.until(lambda: upstream.arrived[WRITE.tool])
+            await second.send(WRITE.rest())
+            await upstream.until(lambda: upstream.arrived[WRITE.tool] == 2)
+        await clock.advance(0.9)
+        assert upstream.ledger.runs(WRITE.tool) == 0
+        await clock.advance(0.1)
+        assert see(WRITE, await first.hear()).fate is Fate.DONE
+    assert upstream.ledger.runs(WRITE.tool) == 1
+    await clock.advance(1.0)
+    await upstream.until(lambda: upstream.ledger.runs(WRITE.tool) == 2)
 
 
 # --- connections that end between two requests (F21)
