@@ -12,6 +12,7 @@ from benchmarks.chaos.at_most_once import at_most_once
 from benchmarks.chaos.cascade import no_cascade
 from benchmarks.chaos.failover import failover
 from benchmarks.chaos.findings import Finding, leaks_together, table
+from benchmarks.chaos.overload import ADAPTIVE, LIMIT, overload
 from benchmarks.chaos.reads_heal import through_a_restart, through_faults
 from benchmarks.chaos.recovery import one_probe, returns
 from benchmarks.chaos.retry_storm import retry_storm
@@ -40,6 +41,8 @@ SCENARIOS: dict[str, tuple[Scenario, Scenario]] = {
         partial(retry_storm, 10, breaker=True),
     ),
     "no-cascade": (partial(no_cascade, 1000), partial(no_cascade, 200)),
+    "overload": (partial(overload, **LIMIT), partial(overload, 4.0, **LIMIT)),
+    "overload-adaptive": (partial(overload, **ADAPTIVE), partial(overload, 4.0, **ADAPTIVE)),
     "recovery": (partial(returns, 5), partial(returns, 2)),
     "one-probe": (partial(one_probe, 500), partial(one_probe, 500, failing=1)),
     "sessions": (partial(amnesia, 20, 100), partial(amnesia, 20, 50)),
