@@ -37,7 +37,7 @@ bench-cache: $(VENV)/.ready  ## what a hit costs with few and with many keys, an
 bench-memory: $(VENV)/.ready  ## what is held while large bodies pass and many streams are open
 	@$(BIN)/python -m benchmarks.memory
 
-chaos: $(VENV)/.ready  ## try to falsify the promises of a bad day; about three minutes
+chaos: $(VENV)/.ready  ## try to falsify the promises of a bad day; about four minutes
 	@$(BIN)/python -m benchmarks.chaos
 
 clean:  ## forget the environments and caches
