@@ -8,6 +8,8 @@ from benchmarks.chaos.at_most_once import at_most_once
 from benchmarks.chaos.crowd import Dialect
 from benchmarks.chaos.failover import failover
 from benchmarks.chaos.findings import NOTHING_LEAKED, Finding, leaks_together, table
+from benchmarks.chaos.overload import LIMIT, overload
+from benchmarks.chaos.overload import PROMISE as OVERLOAD
 from benchmarks.chaos.reads_heal import through_a_restart, through_faults
 from benchmarks.chaos.recovery import one_probe, returns
 
@@ -57,6 +59,17 @@ async def test_one_call_probes_a_half_open_circuit() -> None:
 
 async def test_sessions_survive_restarts_and_stay_their_clients_own() -> None:
     hold(await amnesia(10, 30))
+
+
+async def test_in_an_overload_as_much_is_done_as_at_the_peak() -> None:
+    """F48."""
+    hold(await overload(2.0, **LIMIT))
+
+
+async def test_a_limit_that_is_too_wide_is_found_out() -> None:
+    """The scenario can fail: here all calls are sent on, and the server answers each too late."""
+    found = await overload(1.5, patience=0.5)
+    assert not any(one.holds for one in found if one.promise == OVERLOAD)
 
 
 def test_leaks_of_all_scenarios_make_one_row() -> None:
