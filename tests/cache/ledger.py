@@ -3,7 +3,8 @@
 A replica that invalidates sees it at once. Another hears of it within `lag` seconds after Redis was
 told, and without Redis keeps silent: what was kept longer than `lag` ago is not told. Redis is not
 told while it refuses, nor for a second after; then the replica owes everybody a new token, and pays
-before it next names an edition. So does one that has just started, or missed any other answer.
+before it next reads an edition, or soon after Redis has relented, though nobody reads. One that has
+just started, or was refused anything else, owes a token as well, and pays before it reads.
 """
 
 from collections import Counter
@@ -16,6 +17,8 @@ from tests.fakes import FakeClock
 
 # For so long a Redis that refused something is not asked, nor told (stores/redis).
 PAUSE = 1.0  # seconds
+# What it has missed it is told once in so many seconds, if it is not let rest just then.
+SOON = 2 * PAUSE
 
 
 @dataclass(slots=True, eq=False)
@@ -23,6 +26,7 @@ class Finished:
     """A write, a clear or a refusal to serve, that somebody saw finished."""
 
     at: int  # which replica
+    when: float
     heard: float  # when all replicas could hear of it
     who: set[str]
     what: set[str]
@@ -53,7 +57,7 @@ class Ledger:
         self._refusals: Counter[int] = Counter()
         self._owing: set[int] = set()
         self._paid: dict[int, int] = {}  # how much was finished when it last paid
-        self._cut_off: dict[int, float] = {}  # since when it is refused all
+        self._refused: dict[int, tuple[str, float]] = {}  # what, and since when
 
     # --- what is finished
 
@@ -61,8 +65,15 @@ class Ledger:
         self, at: int, version: int = 0, who: set[str] | None = None, what: set[str] | None = None
     ) -> Finished:
         """Note what a replica's caller has just seen finished."""
-        heard = inf if self.misses(at) else self._clock.now()
-        made = Finished(at, heard, who or set(CALLERS), what or set(THINGS), version)
+        now = self._clock.now()
+        made = Finished(
+            at,
+            now,
+            inf if self._misses(at) else now,
+            who or set(CALLERS),
+            what or set(THINGS),
+            version,
+        )
         self._finished.append(made)
         return made
 
@@ -75,15 +86,25 @@ class Ledger:
             max((one.late for one in binding), default=0),
             max((one.since for one in binding), default=0.0),
             max((one.version for one in known), default=0),
-            self._cut_off.get(at, inf) + self._lag <= self._clock.now(),
+            self._is("all", at) + self._lag <= self._clock.now(),
         )
 
+    def _is(self, what: str, at: int) -> float:
+        """Return since when this is refused a replica, and nothing else."""
+        refused, since = self._refused.get(at, ("nothing", 0.0))
+        return since if refused == what else inf
+
     def _binds(self, one: Finished, at: int) -> bool:
-        if one.at == at or one.heard + self._lag <= self._clock.now():
+        if one.at == at or min(one.heard, self._told(one)) + self._lag <= self._clock.now():
             return True
         if one.quarantine:  # no other's token says so
             return False
         return at in self._owing or one in self._finished[: self._paid.get(at, 0)]
+
+    def _told(self, one: Finished) -> float:
+        """Return when Redis has been told, at the latest, of what it may have missed."""
+        trouble = self._met_trouble.get(one.at, 0.0)
+        return max(one.when, trouble, self._is("nothing", one.at)) + SOON
 
     # --- what becomes of telling Redis
 
@@ -91,29 +112,27 @@ class Ledger:
         """Note that a replica starts with Redis: it may have missed something."""
         self._owing.add(at)
 
-    def cut_off(self, at: int, *, yes: bool) -> None:
-        """Note that from now on Redis refuses a replica all, or not all."""
-        if yes:
-            self._cut_off.setdefault(at, self._clock.now())
-        else:
-            self._cut_off.pop(at, None)
+    def refuse(self, at: int, what: str) -> None:
+        """Note what Redis refuses a replica from now on."""
+        if what != self._refused.get(at, ("nothing", 0.0))[0]:
+            self._refused[at] = (what, self._clock.now())
 
-    def refuse(self, at: int) -> None:
+    def refused(self, at: int) -> None:
         """Note that Redis has refused a replica something."""
         self._met_trouble[at] = self._clock.now()
         self._refusals[at] += 1
         self._owing.add(at)
 
-    def misses(self, at: int) -> bool:
+    def _misses(self, at: int) -> bool:
         """Tell whether Redis may miss what this replica says."""
         return self._clock.now() < self._met_trouble.get(at, -inf) + PAUSE
 
-    def asks(self, at: int) -> tuple[int, int]:
-        """Return what is true when a replica asks Redis for the edition."""
+    def pays(self, at: int) -> tuple[int, int]:
+        """Return what is true when a replica begins to pay."""
         return len(self._finished), self._refusals[at]
 
-    def named(self, at: int, before: tuple[int, int]) -> None:
-        """Note that Redis has named the edition: if a token was owed, it has the new one."""
+    def paid(self, at: int, before: tuple[int, int]) -> None:
+        """Note that Redis has the new token, which makes all void that was finished before."""
         finished, refusals = before
         if refusals == self._refusals[at] and at in self._owing:
             self._owing.discard(at)

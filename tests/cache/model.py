@@ -471,7 +471,7 @@ class World:
     def _refuse(self, operation: Refuse) -> None:
         for at in operation.at:
             self.refuse(at, operation.what)
-            self.ledger.cut_off(at, yes=operation.what == "all")
+            self.ledger.refuse(at, operation.what)
 
     async def _clear(self, operation: Clearing) -> None:
         changed, at = self._changed(), operation.at

@@ -49,14 +49,18 @@ class SlowRedis(RedisShelf):
         with self._world.working():
             answer = await super()._ask(work, otherwise)
         if self._failures > failures:
-            self._world.ledger.refuse(self._at)
+            self._world.ledger.refused(self._at)
         return answer
 
+    async def _pay(self) -> bool:
+        before = self._world.ledger.pays(self._at)
+        paid = await super()._pay()
+        if paid:
+            self._world.ledger.paid(self._at, before)
+        return paid
+
     async def generations(self) -> Generations | None:
-        before = self._world.ledger.asks(self._at)
         found = await super().generations()
-        if found is not None:
-            self._world.ledger.named(self._at, before)
         await stop("far edition")
         return found
 

@@ -104,6 +104,14 @@ HARD_FOR_TIERS: dict[str, list[Operation]] = {
         GoOn(0),
         Ask("ann", "look"),
     ],
+    "somebody else asks while an edition is being read that has ended": [
+        Ask("ann", "look"),
+        Pass(1),
+        Ask("ann", "look", hold="far edition"),
+        Write("bob", "done"),
+        Ask("ann", "look"),
+        GoOn(0),
+    ],
     "somebody asks while Redis is being told": [
         Ask("ann", "look"),
         Write("bob", "done", "far invalidate"),
@@ -164,6 +172,7 @@ HARD_FOR_TIERS: dict[str, list[Operation]] = {
         Pass(10),
         Ask("ann", "look"),
         ClearOlder(5),
+        Ask("ann", "peek"),
         Ask("ann", "look"),
     ],
     "what was cleared by its age stays so": [
@@ -247,6 +256,16 @@ HARD_FOR_TIERS: dict[str, list[Operation]] = {
         Ask("ann", "look"),
         Late(0),
         Ask("ann", "look"),
+    ],
+    "a write that Redis was not told of, and nobody reads there": [
+        Ask("ann", "look", at=1),
+        Refuse("all", (0,)),
+        Write("bob", "done"),
+        Pass(1),
+        Refuse("nothing"),
+        Pass(1),
+        Pass(2),
+        Ask("ann", "look", at=1),
     ],
     "a second after it refused something Redis is told again": [
         Ask("ann", "look", at=1),
