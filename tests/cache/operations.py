@@ -1,5 +1,6 @@
 """What may happen to a cache: operations, the scripts that hypothesis makes of them, and hard ones."""
 
+from functools import cache
 from typing import NamedTuple
 
 from hypothesis import strategies as st
@@ -135,17 +136,33 @@ def scripts(draw: st.DrawFn, stage: Stage) -> list[Operation]:
 
     Each list draws its troubles first; with all of them at once hardly an answer is stored.
     """
-    replicas, holds, steps, names, parts = stage
     alone, pairs = [("ann",)] * 4, [("ann", who) for who in CALLERS if who != "ann"]
-    who = st.sampled_from(draw(st.sampled_from([*alone, *pairs, tuple(CALLERS)])))
-    what = st.sampled_from(draw(st.sampled_from([*((what,) for what in THINGS), THINGS])))
-    held, which, at = st.sampled_from(holds), st.integers(0, 3), st.integers(0, replicas - 1)
+    who = draw(st.sampled_from([*alone, *pairs, tuple(CALLERS)]))
+    what = draw(st.sampled_from([*((what,) for what in THINGS), THINGS]))
+    chosen = draw(st.lists(st.sampled_from(stage.troubles), min_size=1, max_size=3, unique=True))
+    part = parts(stage, who, what, tuple(chosen))
+    script: list[Operation] = []
+    for _ in range(stage.parts):
+        script += draw(part)
+    return script
+
+
+@cache  # half of the time went into making them anew for each script
+def parts(
+    stage: Stage, whom: tuple[str, ...], things: tuple[str, ...], chosen: tuple[str, ...]
+) -> st.SearchStrategy[list[Operation]]:
+    """Make lists of operations with these callers, things and troubles.
+
+    Scripts are several of them: one of up to 36 would be as short as one of up to 12, on average.
+    """
+    who, what, held = map(st.sampled_from, (whom, things, stage.holds))
+    which, at = st.integers(0, 3), st.integers(0, stage.replicas - 1)
     # Everything is said: what is left out would be thought up from its type.
     plain, freely, short, long = st.just("plain"), st.just(""), st.booleans(), st.just(False)
     unusual = st.sampled_from(tuple(sorted({*FOR_ONE, *DENIED, *FAILED})))
     failing = st.sampled_from(tuple(sorted(FAILED)))
     done, fate = st.just("done"), st.sampled_from(FATES)
-    held_write = st.sampled_from(("road", *holds))
+    held_write = st.sampled_from(("road", *stage.holds))
     commands = st.sampled_from(("all", "all", "writes", "tokens"))
     some, both = st.sampled_from(((0, 1), (0,), (1,))), st.just((0, 1))
     troubles: dict[str, list[st.SearchStrategy[Operation]]] = {
@@ -179,9 +196,8 @@ def scripts(draw: st.DrawFn, stage: Stage) -> list[Operation]:
             st.builds(Refuse, st.just("nothing"), both),
         ],
     }
-    chosen = draw(st.lists(st.sampled_from(names), min_size=1, max_size=3, unique=True))
     kinds: list[st.SearchStrategy[Operation]] = [
-        st.builds(Pass, st.sampled_from(steps)),
+        st.builds(Pass, st.sampled_from(stage.steps)),
         *[st.builds(Ask, who, what, plain, freely, at, short)] * 3,
         st.builds(Ask, who, what, plain, held, at, long),
         st.builds(GoOn, which),
@@ -189,12 +205,7 @@ def scripts(draw: st.DrawFn, stage: Stage) -> list[Operation]:
     ]
     # not `one_of`: it takes the same kind but once
     one = st.integers(0, len(kinds) - 1).flatmap(kinds.__getitem__)
-    # Several lists: one of up to 36 would be as short as one of up to 12, on average.
-    part = st.lists(one, max_size=12)
-    script: list[Operation] = []
-    for _ in range(parts):
-        script += draw(part)
-    return script
+    return st.lists(one, max_size=12)
 
 
 # Those that are known to be hard: each comes first, whatever else is thought up.
