@@ -95,6 +95,15 @@ MALFORMED_HOSTS = [
 ]
 
 
+def test_what_was_asked_before_is_answered_from_memory() -> None:
+    """The very same answer; another Origin is another question."""
+    admission = Admission("localhost")
+    first = of(admission, "api.evil.com", "http://localhost:3000", "http")
+    assert of(admission, "api.evil.com", "http://localhost:3000", "http") is first
+    assert first == (False, True)
+    assert of(admission, "api.evil.com", "http://evil.com", "http") == (False, False)
+
+
 @pytest.mark.parametrize("host", [None, *LOOPBACK_HOSTS, *OTHER_HOSTS])
 def test_a_host_that_no_dns_answer_can_rebind_passes(host: str | None) -> None:
     """DESIGN section 6: loopback, an IP literal, a single label; HTTP/1.0 sends none."""
