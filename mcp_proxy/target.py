@@ -11,8 +11,9 @@ from mcp_proxy.core.metadata import PublicUrl
 from mcp_proxy.core.report import Standing
 from mcp_proxy.edge.events import Listener
 from mcp_proxy.edge.look import Look, fields_in
+from mcp_proxy.edge.names import accepts_connections
 from mcp_proxy.edge.outbound import Outbound, Wire
-from mcp_proxy.edge.pool import Pools, accepts_connections
+from mcp_proxy.edge.pool import Pools
 from mcp_proxy.edge.tunnel import Tunnel
 from mcp_proxy.layers.breaker import Breaker
 from mcp_proxy.layers.chain import Forward, Layer, join

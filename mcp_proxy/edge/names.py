@@ -1,5 +1,6 @@
-"""What the server's names mean, and which addresses have stopped to be meant."""
+"""What the server's names mean, what they meant before, and which addresses are meant no more."""
 
+import asyncio
 import socket
 from collections.abc import Callable
 
@@ -9,8 +10,10 @@ from aiohttp.resolver import DefaultResolver
 # A name server may tell some of many addresses at a time: one that it has not told for so long, while
 # it told others, is none any more.
 _FORGOTTEN = 30.0  # seconds
-# A name with more changes than that begins anew; it is our own settings that say which are asked for.
+# Only names in our own settings are asked for; this bounds the addresses that they change through.
 _LIMIT = 1_000
+# Where a name server fails, an address that was good before gets so long to accept a connection.
+_PATIENCE = 0.25  # seconds
 
 
 class Names(AbstractResolver):
@@ -19,19 +22,35 @@ class Names(AbstractResolver):
     Connections that are in steady use never resolve anything again. When a server moves, they would
     stay with the old machine for as long as it answers: so its address is known to be gone, and a
     connection to it is not used again (edge/pool).
+
+    A name server that fails takes no server with it (F22): the last good address serves on, if somebody
+    still listens there. If nobody does, the name is gone with its machine, as a container's is.
     """
 
     def __init__(self, now: Callable[[], float], resolver: AbstractResolver | None = None) -> None:
         self._now = now
         self._resolver = resolver or DefaultResolver()
         self._told: dict[str, float] = {}  # by address: when it was last told
+        self._good: dict[tuple[str, int, int], list[ResolveResult]] = {}  # by name, port and family
         self.gone: frozenset[str] = frozenset()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         """Return the addresses of a name; raises OSError when there are none."""
-        found = await self._resolver.resolve(host, port, family)
+        asked = (host, port, family)
+        try:
+            found = await self._resolver.resolve(host, port, family)
+        except OSError:
+            alive = [one for one in self._good.get(asked, ()) if await listens(one)]
+            if not alive:
+                raise
+            return alive
+        self._good[asked] = found
+        self._note(found)
+        return found
+
+    def _note(self, found: list[ResolveResult]) -> None:
         now = self._now()
         if len(self._told) > _LIMIT:
             self._told.clear()
@@ -39,8 +58,23 @@ class Names(AbstractResolver):
         self.gone = frozenset(
             address for address, told in self._told.items() if now - told > _FORGOTTEN
         )
-        return found
 
     async def close(self) -> None:
         """Let go of the resolver."""
         await self._resolver.close()
+
+
+async def listens(one: ResolveResult) -> bool:
+    """Tell whether an address accepts connections."""
+    return await accepts_connections(one["host"], one["port"], _PATIENCE)
+
+
+async def accepts_connections(host: str, port: int, seconds: float) -> bool:
+    """Tell whether somebody listens there, without asking anything."""
+    try:
+        async with asyncio.timeout(seconds):  # noqa: TID251 - bounds a socket, not a decision
+            _, writer = await asyncio.open_connection(host, port)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True

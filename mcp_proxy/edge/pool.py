@@ -1,6 +1,5 @@
 """The client sessions to the server: pools for calls, for calls that are sent once, for streams."""
 
-import asyncio
 from dataclasses import dataclass
 
 import aiohttp
@@ -120,14 +119,3 @@ def _session(names: Names, limit: int, idle: float = _IDLE) -> aiohttp.ClientSes
 def parser_is_compiled() -> bool:
     """Tell whether aiohttp's C parser is in use: most framing bugs were in the Python one."""
     return HttpRequestParser is not HttpRequestParserPy
-
-
-async def accepts_connections(host: str, port: int, seconds: float) -> bool:
-    """Tell whether somebody listens there, without asking anything."""
-    try:
-        async with asyncio.timeout(seconds):  # noqa: TID251 - bounds a socket, not a decision
-            _, writer = await asyncio.open_connection(host, port)
-    except (OSError, TimeoutError):
-        return False
-    writer.close()
-    return True

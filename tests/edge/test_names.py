@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections import Counter
 
+import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from mcp_proxy.edge.names import Names
@@ -12,7 +13,7 @@ from tests.fakes import FakeClock
 
 
 class Directory(AbstractResolver):
-    """A name server under test control."""
+    """A name server under test control; with no address to tell it fails."""
 
     def __init__(self, *addresses: str) -> None:
         self.addresses = addresses
@@ -21,6 +22,8 @@ class Directory(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
+        if not self.addresses:
+            raise socket.gaierror(socket.EAI_AGAIN, "no answer")
         return [
             ResolveResult(
                 hostname=host, host=one, port=port, family=socket.AF_INET, proto=0, flags=0
@@ -50,6 +53,26 @@ async def test_an_address_is_gone_when_it_was_not_told_for_long_while_others_wer
     assert names.gone == frozenset(), "it is back, and the other one may be"
     await names.close()
     assert directory.closed
+
+
+async def test_a_name_server_that_fails_takes_no_server_with_it() -> None:
+    """F22: the last good address serves on, for as long as somebody listens there."""
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    names = Names(FakeClock().now, directory := Directory("127.0.0.1", "127.0.0.2"))
+    async with server:
+        await names.resolve("box", port)
+        directory.addresses = ()
+        [found] = await names.resolve("box", port)
+        assert found["host"] == "127.0.0.1", "nobody listens at the other one"
+        with pytest.raises(OSError, match="no answer"):
+            await names.resolve("another box", port)
+    with pytest.raises(OSError, match="no answer"):
+        await names.resolve("box", port)
 
 
 async def test_what_is_remembered_of_addresses_is_bounded() -> None:

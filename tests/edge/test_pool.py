@@ -9,8 +9,8 @@ from multidict import CIMultiDict
 
 from mcp_proxy.core.call import Call, Reply, Whole
 from mcp_proxy.core.intent import OPAQUE
-from mcp_proxy.edge.names import Names
-from mcp_proxy.edge.pool import accepts_connections, open_pools, parser_is_compiled
+from mcp_proxy.edge.names import Names, accepts_connections
+from mcp_proxy.edge.pool import open_pools, parser_is_compiled
 from mcp_proxy.upstream.presence import State
 from tests.edge.conftest import Opened
 from tests.edge.test_failures import socket_without_room
