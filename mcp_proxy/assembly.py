@@ -26,6 +26,7 @@ from mcp_proxy.core.rules import Annotations, Rule, Rules
 from mcp_proxy.core.shelf import Shelf
 from mcp_proxy.core.traffic import Paths, Traffic
 from mcp_proxy.edge.inbound import Door, Inbound, Roads
+from mcp_proxy.edge.live import Live
 from mcp_proxy.edge.names import Names
 from mcp_proxy.edge.own import Own, Sources
 from mcp_proxy.edge.pool import Pools, open_pools
@@ -44,7 +45,11 @@ from mcp_proxy.layers.recover import Recover
 from mcp_proxy.layers.rescue import Rescue, Style
 from mcp_proxy.layers.retry import Backoff, Retry
 from mcp_proxy.settings import Settings
-from mcp_proxy.signals.logs import Log
+from mcp_proxy.signals import schemas
+from mcp_proxy.signals.bus import Bus
+from mcp_proxy.signals.errors import Errors
+from mcp_proxy.signals.events import Events
+from mcp_proxy.signals.logs import Log, Renderer
 from mcp_proxy.signals.metrics import Metrics
 from mcp_proxy.stores.memory import MemoryShelf
 from mcp_proxy.stores.redis import RedisShelf, connections, prefix
@@ -68,9 +73,18 @@ class Sidecar:
         self._clock = clock or SystemClock()
         self._began = self._clock.now()
         self._tasks = Tasks()
+        # --- what is told
+        signals = settings.signals
+        renderer = Renderer()
+        self.events = Events(signals.events_replay, signals.lowest_level, renderer.text)
+        self.live = Live(self.events, self._clock)
+        self.errors = Errors(signals.events_window, self._clock, renderer.stamp)
+        self.emit = self._emit = Bus(
+            self._clock.epoch, log.take, self.events.take, self.errors.take
+        )
         self._addresses = self._read_addresses()
         self.pseudonym = f"mcp-sidecar-{token_hex(4)}"
-        # --- what outlives a call, and what is told
+        # --- what outlives a call
         self.metrics = Metrics()
         self.shelf: Shelf | None = self._open_shelf() if settings.cache.on else None
         # --- the server behind
@@ -86,8 +100,8 @@ class Sidecar:
         self.fleet = Fleet({target.name: target.presence for target in self.targets})
         self._discovering = False
         # --- the layers, outermost first; one that is off is absent
-        observe = Observe(self.metrics, self._clock, log)
-        rescue = Rescue(self._style(), self._clock, log)
+        observe = Observe(self.metrics, self._clock, self._emit, self._upstream)
+        rescue = Rescue(self._style(), self._clock, self._emit)
         deadline = self.deadline = Deadline(settings.server.request_timeout, self._clock)
         budget = Budget()
         retry, hedge = self._retry(budget), self._hedge(budget)
@@ -146,7 +160,7 @@ class Sidecar:
             cache.redis_url.get_secret_value(),
             self.upstream_name,
             clock.now,
-            self._log,
+            self._emit,
             self._tasks,
             epoch=clock.epoch,
             sleep=clock.sleep,
@@ -156,7 +170,7 @@ class Sidecar:
             redis,
             clock.now,
             self._tasks,
-            self._log,
+            self._emit,
             epoch=clock.epoch,
             strategy=cache.strategy,
         )
@@ -173,7 +187,7 @@ class Sidecar:
             self.pools,
             self._clock,
             self._tasks,
-            self._log,
+            self._emit,
             self.pseudonym,
             listener=self,
             came=self._came,
@@ -184,7 +198,12 @@ class Sidecar:
     def _origin(self, road: Callable[[Target], Forward]) -> Forward:
         """Return where a stack ends: the road to the only target, or the choice among several."""
         ways = [Way(target, road(target)) for target in self.targets]
-        return ways[0].forward if len(ways) == 1 else Failover(ways, self.homes, self._log)
+        return ways[0].forward if len(ways) == 1 else Failover(ways, self.homes, self._emit)
+
+    @property
+    def _upstream(self) -> str:
+        """Return the only target's name; with several, each call knows where it went."""
+        return self._addresses[0].name if len(self._addresses) == 1 else ""
 
     @property
     def upstream_name(self) -> str:
@@ -212,7 +231,7 @@ class Sidecar:
         return Admit(
             Bounds(concurrency.limit, concurrency.per_tool, concurrency.queue),
             self._clock,
-            self._log,
+            self._emit,
             deadline=self._settings.server.request_timeout,
             gradient=Gradient(concurrency.limit) if concurrency.adaptive else None,
         )
@@ -223,11 +242,11 @@ class Sidecar:
         if rates == Rates() and not ruled:
             return None
         shared = in_redis(self._counts, prefix(self.upstream_name)) if self._counts else None
-        return RateLimit(rates, self._clock, self._log, shared=shared)
+        return RateLimit(rates, self._clock, self._emit, shared=shared)
 
     def _hedge(self, budget: Budget) -> Hedge | None:
         delay = self._settings.retry.hedge_delay
-        return Hedge(delay, budget, self._clock, self._tasks, self._log) if delay else None
+        return Hedge(delay, budget, self._clock, self._tasks, self._emit) if delay else None
 
     def _retry(self, budget: Budget) -> Retry | None:
         retry = self._settings.retry
@@ -241,7 +260,7 @@ class Sidecar:
             budget,
             self.fleet,
             self._clock,
-            self._log,
+            self._emit,
             rng=random.random,
             window=retry.window,
             attempt_timeout=retry.attempt_timeout,
@@ -256,7 +275,7 @@ class Sidecar:
             self,
             self._clock,
             self._tasks,
-            self._log,
+            self._emit,
             limit=settings.server.buffer_limit,
         )
 
@@ -318,6 +337,8 @@ class Sidecar:
                 metrics=self._metrics if self._settings.signals.enable_metrics else None,
                 clear=self._clear,
                 ready=lambda: not self.inbound.draining,
+                live=self.live,
+                event_schema=schemas.all_of_them(),
             ),
             token.get_secret_value() if token else None,
         )
@@ -339,12 +360,12 @@ class Sidecar:
         """Drop all stored answers: something has happened that may have changed them."""
         if self.shelf is not None:
             await self.shelf.invalidate()
-            self._log("cache.invalidated", reason="the server spoke on a stream")
+            self._emit("cache.invalidated", reason="the server spoke on a stream")
 
     def _invalidated(self, call: Call, entries: int, unknown: bool) -> None:  # noqa: FBT001 - a port
         message = call.message
         self.metrics.invalidated(message.service, message.named)
-        self._log(
+        self._emit(
             "cache.invalidated",
             "info" if entries or unknown else "debug",
             request_id=call.request_id,
@@ -431,6 +452,7 @@ class Sidecar:
             "answered_at_once": self.inbound.express.answered if self.inbound.express else 0,
             "sessions": len(self.sessions),
             "concurrency": self.admit.snapshot(),
+            "errors": self.errors.top(),
             "log_lines_dropped": self._log.dropped,
             "uptime_seconds": round(self._clock.now() - self._began, 3),
         }
@@ -445,7 +467,7 @@ class Sidecar:
             scope = scopes.narrowed(narrowed.get("service"), narrowed.get("tool"))
             cleared = await self.shelf.invalidate(scopes.of_key(key) if key else scope)
         said = " ".join(f"{name}={value}" for name, value in narrowed.items())
-        self._log("cache.cleared", scope=said or "all", entries=cleared)
+        self._emit("cache.cleared", scope=said or "all", entries=cleared)
         return {"cleared": dict(narrowed) or "all", "entries": cleared}
 
     # --- life
@@ -454,11 +476,12 @@ class Sidecar:
         """Begin to watch the server."""
         for target in self.targets:
             self._tasks(target.monitor.run(), "health monitor")
+        self._tasks(self.errors.run(self._emit), "count errors")
 
     async def drain(self) -> bool:
         """Refuse new calls and wait for those under way; False when the grace was too short."""
         self.inbound.draining = True
-        self._log("proxy.draining", in_flight=self.metrics.in_flight)
+        self._emit("proxy.draining", in_flight=self.metrics.in_flight)
         if await self._quiet(self._settings.server.shutdown_grace):
             return True
         # their callers are told, which takes no longer than to say it

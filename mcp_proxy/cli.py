@@ -112,14 +112,14 @@ async def _serve(settings: Any, warnings: list[str]) -> int:
     from mcp_proxy.signals.logs import Log  # noqa: PLC0415
 
     log = Log(settings.signals.lowest_level)
-    log.take_over_stdlib()
-    for warning in warnings:
-        log("config.warning", "warning", message=warning)
-    if not parser_is_compiled():
-        log("config.warning", "warning", message="aiohttp runs without its C parser")
     sidecar = Sidecar(settings, log)
+    log.take_over_stdlib(sidecar.emit)
+    for warning in warnings:
+        sidecar.emit("config.warning", "warning", message=warning)
+    if not parser_is_compiled():
+        sidecar.emit("config.warning", "warning", message="aiohttp runs without its C parser")
     if any(target.address.ends_at_mcp for target in sidecar.targets):
-        log(
+        sidecar.emit(
             "config.warning",
             "warning",
             message=(
@@ -144,7 +144,7 @@ async def _serve(settings: Any, warnings: list[str]) -> int:
     gc.freeze()
     # A call leaves hardly any cycles behind: looking for them less often saves 3 %.
     gc.set_threshold(10_000)
-    log(
+    sidecar.emit(
         "proxy.started",
         version=__version__,
         urls=urls,

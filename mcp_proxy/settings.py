@@ -438,6 +438,12 @@ class Signals(Section):
         "info", "MCP_LOG_LEVEL", "lowest level that is logged"
     )
     enable_metrics: bool = _is(True, "MCP_ENABLE_METRICS", "serve the metrics endpoint")
+    events_replay: Annotated[int, Field(ge=1, le=100_000)] = _is(
+        1000, "MCP_EVENTS_REPLAY", "events that are kept for those who watch live"
+    )
+    events_window: Seconds = _is(
+        5.0, "MCP_EVENTS_WINDOW", "seconds in which equal errors are counted together"
+    )
 
     @property
     def lowest_level(self) -> str:

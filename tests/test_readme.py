@@ -17,6 +17,14 @@ def test_the_table_of_settings_is_that_of_the_model() -> None:
     assert between[1].strip() == table, "run scripts/settings-table"
 
 
+def test_the_table_of_events_is_that_of_their_schemas() -> None:
+    table = runpy.run_path(str(ROOT / "scripts" / "events-table"))["table"]()
+    page = (ROOT / "docs" / "events.md").read_text()
+    between = re.search(r"<!-- events:[^\n]*-->\n(.*?)<!-- /events -->", page, re.DOTALL)
+    assert between is not None
+    assert between[1].strip() == table, "run scripts/events-table"
+
+
 def test_every_file_that_is_linked_exists() -> None:
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     links = [

@@ -43,6 +43,7 @@ from mcp_proxy.edge.express import Express, Lane
 from mcp_proxy.edge.flow import write_stream
 from mcp_proxy.edge.heartbeat import Heartbeat
 from mcp_proxy.edge.listening import Listening, Visit
+from mcp_proxy.edge.live import LiveSocket
 from mcp_proxy.edge.mail import Mail, said_in
 from mcp_proxy.edge.marks import EVENT_STREAM, Marks, is_preflight
 from mcp_proxy.edge.own import Own
@@ -140,13 +141,7 @@ class Inbound:
             if self._own.shadows(path):
                 if self.draining:
                     raise shutting_down()
-                own = await self._own.answer(request, path)
-                return self._own_answer(
-                    own,
-                    self._marks.leave_for_page(
-                        request.method, request.headers, self._peer(request)
-                    ),
-                )
+                return await self._write_own(request, await self._own.answer(request, path))
             call = await self._read(request, path, request_id, arrived)
         except ProxyError as error:
             dialect = self._traffic.dialect(request.method, path)
@@ -302,6 +297,20 @@ class Inbound:
             self._heartbeat if readable else None,
             Visit(self._listening, self._mail.box()) if call.intent is STREAM else None,
         )
+        return answer
+
+    async def _write_own(self, request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
+        """Answer for ourselves: at once, or for as long as somebody watches."""
+        body = reply.body
+        if isinstance(body, LiveSocket):
+            return await body.run(request, self._spawn, self._listening)
+        leave = self._marks.leave_for_page(request.method, request.headers, self._peer(request))
+        if isinstance(body, Whole):
+            return self._own_answer(reply, leave)
+        assert isinstance(body, Stream)
+        answer = Answer(reply.status, reply.reason, self._marks.lines(reply) + leave, None)
+        visit = Visit(self._listening, self._mail.box())
+        await write_stream(request, answer, body, self._heartbeat, visit)
         return answer
 
     def _own_answer(self, reply: Reply, leave: str = "") -> Answer:

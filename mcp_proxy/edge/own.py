@@ -11,6 +11,7 @@ from multidict import CIMultiDict
 
 from mcp_proxy.core.call import EMPTY, Reply, Whole
 from mcp_proxy.core.errors import BadRequestError
+from mcp_proxy.edge.live import Live
 
 # Narrowings of a cache clear that are understood; anything else is refused, not ignored: a typing
 # mistake must not clear everything.
@@ -27,6 +28,8 @@ class Sources:
     metrics: Callable[[], dict[str, Any]] | None  # None: MCP_ENABLE_METRICS is false
     clear: Callable[[Mapping[str, str]], Awaitable[dict[str, Any]]]
     ready: Callable[[], bool]
+    live: Live
+    event_schema: Mapping[str, Any]
 
 
 class Own:
@@ -41,6 +44,9 @@ class Own:
             "/api/health": {"GET": self._health},
             "/api/cache/clear": {"POST": self._clear},
             "/api/metrics": {"GET": self._metrics},
+            "/api/events": {"GET": self._events},
+            "/api/events/ws": {"GET": self._event_socket},
+            "/api/events/schema": {"GET": self._event_schema},
         }
 
     @staticmethod
@@ -92,6 +98,19 @@ class Own:
         if self._sources.metrics is None:
             return problem(404, "not_found", "MCP_ENABLE_METRICS is false.")
         return self._refusal(request) or shown(self._sources.metrics())
+
+    async def _events(self, request: web.BaseRequest) -> Reply:
+        if request.method == "HEAD":
+            return self._refusal(request) or Reply(
+                200, CIMultiDict({"Content-Type": "text/event-stream"}), EMPTY
+            )
+        return self._refusal(request) or self._sources.live.stream(request)
+
+    async def _event_socket(self, request: web.BaseRequest) -> Reply:
+        return self._refusal(request) or self._sources.live.socket(request)
+
+    async def _event_schema(self, _: web.BaseRequest) -> Reply:
+        return shown(self._sources.event_schema)
 
     async def _clear(self, request: web.BaseRequest) -> Reply:
         refused = self._refusal(request)

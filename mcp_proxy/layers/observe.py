@@ -24,7 +24,8 @@ class Counts(Protocol):
 class Observe:
     """See every call, refusals and departures too: count it, and report each tool call once."""
 
-    def __init__(self, counts: Counts, clock: Clock, emit: Emit) -> None:
+    def __init__(self, counts: Counts, clock: Clock, emit: Emit, upstream: str = "") -> None:
+        self._upstream = upstream  # of calls that tell no other
         self._counts = counts
         self._clock = clock
         self._emit = emit
@@ -70,6 +71,7 @@ class Observe:
             code=outcome.code,
             cache=outcome.cache,
             attempts=outcome.attempts,
+            upstream=call.tried[-1] if call.tried else self._upstream,
             duration_ms=round(outcome.seconds * 1000, 3),
         )
 

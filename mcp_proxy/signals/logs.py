@@ -21,6 +21,8 @@ import structlog
 from structlog.typing import EventDict
 
 from mcp_proxy.core.clock import Emit
+from mcp_proxy.core.watching import LEVELS
+from mcp_proxy.signals.said import Said
 
 # Events that wait for a slow reader; about 8 MB.
 _QUEUE_LIMIT = 10_000
@@ -31,10 +33,7 @@ _BATCHES = 32
 _GATHER = 0.02
 # A tool name or another text from outside is cut to this: one event stays one readable line (F41).
 _TEXT_LIMIT = 512
-# When, how grave, what, and its fields: values that nobody changes any more.
-Said = tuple[float, str, str, dict[str, Any]]
 T = TypeVar("T")
-_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
 class QueueSink(Generic[T]):
@@ -123,7 +122,7 @@ class Renderer:
         """Return the line (a structlog processor)."""
         mistake = event.pop("exception", None)
         line = {
-            "timestamp": self._timestamp(event.pop("timestamp")),
+            "timestamp": self.stamp(event.pop("timestamp")),
             "level": level,
             "event": event.pop("event"),
             **event,
@@ -142,7 +141,13 @@ class Renderer:
         line |= {name: shortened(value) for name, value in event.items()}
         return json.dumps(line, default=repr, ensure_ascii=True).encode("ascii")
 
-    def _timestamp(self, when: float) -> str:
+    def text(self, said: Said) -> bytes:
+        """Return an event as the same JSON text, for those who watch live."""
+        event = {"timestamp": said.when, "event": said.event, **said.fields}
+        return self(None, said.level, event)
+
+    def stamp(self, when: float) -> str:
+        """Return a time as all events say it: ISO 8601 in UTC, to the microsecond."""
         second = int(when)
         if second != self._second:
             self._second = second
@@ -174,20 +179,24 @@ class Log:
     """Emit events as JSON lines, and bring the lines of libraries into the same form."""
 
     def __init__(self, level: str = "info", descriptor: int = 1) -> None:
-        self._lowest = _LEVELS[level]
+        self._lowest = LEVELS[level]
         self._rendered = _Line()
         logger = structlog.wrap_logger(
             self._rendered,
             processors=[Renderer()],
             wrapper_class=structlog.make_filtering_bound_logger(self._lowest),
         ).bind()
-        self._say = {name: getattr(logger, name) for name in _LEVELS}
+        self._say = {name: getattr(logger, name) for name in LEVELS}
         self._sink = QueueSink(descriptor, self._line)
 
     def __call__(self, event: str, level: str = "info", **fields: Any) -> None:
-        """Tell one event, if its level is not below ours."""
-        if _LEVELS[level] >= self._lowest:
-            self._sink.put((time(), level, event, fields))
+        """Tell one event of our own, if its level is not below ours."""
+        self.take(Said(time(), level, event, fields))
+
+    def take(self, said: Said) -> None:
+        """Take an event in (a sink of the bus)."""
+        if LEVELS[said.level] >= self._lowest:
+            self._sink.put(said)
 
     def _line(self, said: Said) -> bytes:
         timestamp, level, event, fields = said
@@ -199,10 +208,11 @@ class Log:
         """Return how many lines a slow reader has lost."""
         return self._sink.dropped
 
-    def take_over_stdlib(self) -> None:
+    def take_over_stdlib(self, emit: Emit) -> None:
         """Bring the standard library's log records and warnings into the same stream."""
         logging.captureWarnings(capture=True)
-        logging.basicConfig(handlers=[_IntoEvents(self)], level=logging.WARNING, force=True)
+        handlers = [_IntoEvents(emit, elsewhere=self)]
+        logging.basicConfig(handlers=handlers, level=logging.WARNING, force=True)
 
     def close(self) -> None:
         """Write what is queued."""
@@ -212,16 +222,19 @@ class Log:
 class _IntoEvents(logging.Handler):
     """Tell a library's log record as an event of ours."""
 
-    def __init__(self, emit: Emit) -> None:
+    def __init__(self, emit: Emit, elsewhere: Emit) -> None:
         super().__init__()
         self._emit = emit
+        self._elsewhere = elsewhere  # in other threads, which must not wake who waits in the loop
+        self._home = threading.get_ident()
 
     def emit(self, record: logging.LogRecord) -> None:
         level = "error" if record.levelno >= logging.ERROR else "warning"
         # The template without its arguments: those can be anybody's data. Its first line only:
         # asyncio adds what it knows of a task, the text of its exception too.
         said = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
-        self._emit(
+        emit = self._emit if threading.get_ident() == self._home else self._elsewhere
+        emit(
             "library.logged",
             level,
             logger=record.name,

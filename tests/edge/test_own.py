@@ -21,7 +21,10 @@ from tests.edge.wire import (
     unused_port,
 )
 
-OURS = ["/livez", "/readyz", "/api/health", "/api/metrics", "/api/cache/clear"]
+OURS = [
+    *("/livez", "/readyz", "/api/health", "/api/metrics", "/api/cache/clear"),
+    *("/api/events", "/api/events/ws", "/api/events/schema"),
+]
 ISSUE = {"service": "jira", "tool_name": "jira_get_issue", "params": {}}
 QUERY = {"service": "salesforce", "tool_name": "salesforce_query", "params": {}}
 LIST = rpc("tools/list")

@@ -8,13 +8,17 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from jsonschema import Draft202012Validator
 
 from mcp_proxy.assembly import Sidecar
 from mcp_proxy.core.clock import Clock
 from mcp_proxy.edge.serve import listen
 from mcp_proxy.settings import Loader
+from mcp_proxy.signals import schemas
 from mcp_proxy.signals.logs import Log
 
 BOUND = 5.0  # seconds; no wait of these tests is longer
@@ -381,6 +385,23 @@ async def sidecar(url: str, clock: Clock | None = None, **settings: object) -> A
         finally:
             await sidecar.aclose()
             log.close()
+        told.seek(0)
+        for line in told:
+            check_event(json.loads(line))
+
+
+@cache
+def _validator(name: str) -> Draft202012Validator:
+    return Draft202012Validator(schemas.schema(name))
+
+
+def check_event(event: dict[str, Any]) -> None:
+    """Raise ValidationError when an event says what its schema does not.
+
+    Tests may tell events of their own, whose names begin with "test.".
+    """
+    if not event["event"].startswith("test."):
+        _validator(event["event"]).validate(event)
 
 
 def unused_port() -> int:

@@ -57,7 +57,7 @@ class Bench:
 
     async def ask(self, origin: object, message: Message | None = None) -> Reply:
         layers = [
-            Observe(self.counts, self.clock, self.told),
+            Observe(self.counts, self.clock, self.told, "http://a"),
             Rescue(Style(), self.clock, Told()),
             *self._inner,
         ]
@@ -97,6 +97,7 @@ async def test_a_tool_call_is_counted_once_and_told_once() -> None:
                 "code": None,
                 "cache": "bypass",
                 "attempts": 1,
+                "upstream": "http://a",
                 "duration_ms": 1234.56,
             },
         )

@@ -250,7 +250,7 @@ def taken_over(bench: Bench) -> Iterator[Bench]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     root.handlers.clear()
-    bench.log.take_over_stdlib()
+    bench.log.take_over_stdlib(bench.log)
     yield bench
     logging.captureWarnings(capture=False)
     root.handlers[:] = handlers

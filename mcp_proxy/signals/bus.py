@@ -1,0 +1,23 @@
+"""Tell each event once, to all who listen: the log, the live stream, the counting of errors."""
+
+from collections.abc import Callable
+from typing import Any
+
+from mcp_proxy.signals.said import Said, Sink
+
+
+class Bus:
+    """The Emit that all rooms are given (core/clock).
+
+    It runs for every call: a sink takes an event and is done; whatever costs is done elsewhere.
+    """
+
+    def __init__(self, epoch: Callable[[], float], *sinks: Sink) -> None:
+        self._epoch = epoch
+        self._sinks = sinks
+
+    def __call__(self, event: str, level: str = "info", **fields: Any) -> None:
+        """Tell one event."""
+        said = Said(self._epoch(), level, event, fields)
+        for sink in self._sinks:
+            sink(said)

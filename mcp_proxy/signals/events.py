@@ -1,0 +1,85 @@
+"""The last events, for all who watch them live (DESIGN section 6)."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from secrets import token_hex
+
+from mcp_proxy.core.watching import LEVELS, Seen, Wanted
+from mcp_proxy.signals.said import Said
+
+
+class _Kept:
+    __slots__ = ("said", "text")
+
+    def __init__(self, said: Said) -> None:
+        self.said = said
+        self.text: bytes | None = None  # rendered when somebody watches, once for all
+
+
+class Events:
+    """A ring of the last events, which each watcher reads at its own pace.
+
+    There is no queue for anybody: who is slower than the ring is long has lost what fell out, is told
+    how much, and holds up neither a call nor another watcher.
+    """
+
+    def __init__(self, size: int, lowest: str, render: Callable[[Said], bytes]) -> None:
+        self._ring: deque[_Kept] = deque(maxlen=size)
+        self._lowest = LEVELS[lowest]
+        self._render = render
+        self._waiting: list[asyncio.Future[None]] = []
+        self.run = token_hex(4)  # tells this process's numbers from those of another
+        self.last = 0  # number of the latest event
+
+    def take(self, said: Said) -> None:
+        """Take an event in (a sink of the bus)."""
+        if LEVELS[said.level] < self._lowest:
+            return
+        self.last += 1
+        self._ring.append(_Kept(said))
+        if self._waiting:
+            for waiter in self._waiting:
+                if not waiter.done():
+                    waiter.set_result(None)
+            self._waiting.clear()
+
+    def cursor(self, last_event_id: str, replay: int) -> int:
+        """Return where a watcher begins who has seen that event, or wants so many of the past.
+
+        An id of another process says that all here is new.
+        """
+        run, _, number = last_event_id.partition("-")
+        if last_event_id:
+            known = run == self.run and number.isdecimal() and len(number) <= 18
+            return min(int(number), self.last) if known else self.last - len(self._ring)
+        return self.last - min(replay, len(self._ring))
+
+    def read(self, cursor: int, wanted: Wanted, most: int) -> Seen:
+        """Return what is new after a cursor, at most so many events."""
+        oldest = self.last - len(self._ring)  # number of the last one that is gone
+        lost = max(0, oldest - cursor)
+        cursor = max(cursor, oldest)
+        found: list[tuple[str, str, bytes]] = []
+        while cursor < self.last and len(found) < most:
+            kept = self._ring[cursor - oldest]
+            cursor += 1
+            said = kept.said
+            if wanted.has(said.event, said.level, said.fields.get("tool")):
+                number = f"{self.run}-{cursor}"
+                if kept.text is None:
+                    kept.text = b'{"id":"%s",' % number.encode() + self._render(said)[1:]
+                found.append((number, said.event, kept.text))
+        return Seen(found, lost, cursor)
+
+    async def more(self, cursor: int) -> None:
+        """Wait until there is something new after a cursor."""
+        if self.last > cursor:
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            await waiter
+        finally:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
