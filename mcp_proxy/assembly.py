@@ -234,6 +234,7 @@ class Sidecar:
             self._emit,
             deadline=self._settings.server.request_timeout,
             gradient=Gradient(concurrency.limit) if concurrency.adaptive else None,
+            restarting=lambda: self.fleet.restarting,
         )
 
     def _rate_limit(self) -> RateLimit | None:

@@ -17,6 +17,12 @@ class Fleet:
         """Return how often any of them has gone away."""
         return sum(presence.departures for presence in self._presences.values())
 
+    @property
+    def restarting(self) -> bool:
+        """Tell whether calls wait for one to return, and none is there."""
+        states = {presence.state for presence in self._presences.values()}
+        return State.RESTARTING in states and State.PRESENT not in states
+
     async def returned(self, target: str) -> bool:
         """Wait until a target accepts connections, or any where none is named; False if none will."""
         waited = [self._presences[target]] if target else list(self._presences.values())

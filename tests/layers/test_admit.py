@@ -92,6 +92,7 @@ class Bench:
         deadline: float = 300.0,
         gradient: Gradient | None = None,
     ) -> None:
+        self.restarting = False
         self.clock = FakeClock()
         self.told = Told()
         self.server = Server()
@@ -101,6 +102,7 @@ class Bench:
             self.told,
             deadline=deadline,
             gradient=gradient,
+            restarting=lambda: self.restarting,
         )
 
     def ask(self, name: str, message: Message = PAGE, intent: Intent = WRITE) -> Any:
@@ -935,3 +937,39 @@ async def test_the_bounds_hold_whatever_comes(seed: int) -> None:
     await settle()
     model.bench.assert_idle()
     assert sum(model.bench.shows("shed").values()) == len(model.bench.told.events)
+
+
+# --- while the server restarts
+
+
+async def test_who_waits_while_the_server_restarts_waits_on() -> None:
+    """F23: no call ends then, and that says nothing of the load."""
+    bench = Bench(limit=1)
+    bench.restarting = True
+    [held, waiting] = await bench.asked("held", "waiting")
+    await bench.clock.advance(2.5)
+    assert not waiting.done()
+    [late] = await bench.asked("late")
+    assert not late.done(), "nobody waits in vain"
+    bench.restarting = False
+    await bench.clock.advance(4)
+    assert not waiting.done(), "it has to catch up"
+    await bench.server.answer("held")
+    assert bench.server.asked == ["held", "waiting"]
+    await bench.clock.advance(1.9)
+    assert not late.done()
+    await bench.clock.advance(1.2)
+    assert isinstance(late.exception(), OverloadedError), "by now it is too slow, and not late"
+    await bench.server.answer("waiting")
+    await within(asyncio.gather(held, waiting))
+
+
+async def test_a_restart_is_waited_for_half_the_deadline_at_most() -> None:
+    """Whoever is let in must have time left to be answered."""
+    bench = Bench(limit=1, deadline=6.0)
+    bench.restarting = True
+    _, waiting = await bench.asked("held", "waiting")
+    await bench.clock.advance(2.9)
+    assert not waiting.done()
+    await bench.clock.advance(0.2)
+    assert isinstance(waiting.exception(), OverloadedError)

@@ -91,6 +91,20 @@ async def test_a_waiter_that_leaves_takes_nobody_with_it() -> None:
         await leaver
 
 
+async def test_all_together_restart_while_none_is_there() -> None:
+    bench = Bench()
+    a, b = bench.of.values()
+    assert not bench.fleet.restarting
+    a.refused()
+    assert bench.fleet.restarting, "the other one is not known to be there"
+    b.answered(bench.clock.now())
+    assert not bench.fleet.restarting
+    b.gone()
+    assert bench.fleet.restarting
+    await bench.clock.advance(3)
+    assert not bench.fleet.restarting
+
+
 async def test_departures_are_those_of_all() -> None:
     bench = Bench()
     for presence in bench.of.values():
