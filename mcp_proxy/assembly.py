@@ -25,6 +25,7 @@ from mcp_proxy.core.peers import Proxies
 from mcp_proxy.core.rules import Annotations, Rule, Rules
 from mcp_proxy.core.shelf import Shelf
 from mcp_proxy.core.traffic import Paths, Traffic
+from mcp_proxy.core.watching import LEVELS
 from mcp_proxy.edge.inbound import Door, Inbound, Roads
 from mcp_proxy.edge.live import Live
 from mcp_proxy.edge.names import Names
@@ -51,6 +52,8 @@ from mcp_proxy.signals.errors import Errors
 from mcp_proxy.signals.events import Events
 from mcp_proxy.signals.logs import Log, Renderer
 from mcp_proxy.signals.metrics import Metrics
+from mcp_proxy.signals.said import Said
+from mcp_proxy.stores.fanout import Fanout
 from mcp_proxy.stores.memory import MemoryShelf
 from mcp_proxy.stores.redis import RedisShelf, connections, prefix
 from mcp_proxy.stores.tiered import TieredShelf
@@ -84,6 +87,7 @@ class Sidecar:
         )
         self._addresses = self._read_addresses()
         self.pseudonym = f"mcp-sidecar-{token_hex(4)}"
+        self.fanout = self._fanout(renderer)
         # --- what outlives a call
         self.metrics = Metrics()
         self.shelf: Shelf | None = self._open_shelf() if settings.cache.on else None
@@ -149,6 +153,34 @@ class Sidecar:
         )
 
     # --- parts, from settings
+
+    def _fanout(self, renderer: Renderer) -> Fanout | None:
+        url = self._settings.cache.redis_url
+        if self._settings.signals.events_fanout != "redis":
+            return None
+        if url is None:
+            self._emit(
+                "config.warning",
+                "warning",
+                message="MCP_EVENTS_FANOUT=redis needs REDIS_URL: events stay with this sidecar",
+            )
+            return None
+        fanout = Fanout(
+            url.get_secret_value(),
+            prefix(self.upstream_name),
+            self.pseudonym,
+            self._clock,
+            self._emit,
+            heard=self.events.hear,
+        )
+
+        def tell(said: Said) -> None:
+            if LEVELS[said.level] >= LEVELS["info"]:
+                fields = {"replica": self.pseudonym, **said.fields}
+                fanout.tell(renderer.text(said._replace(fields=fields)))
+
+        self._emit.add(tell)
+        return fanout
 
     def _open_shelf(self) -> Shelf:
         cache = self._settings.cache
@@ -478,6 +510,9 @@ class Sidecar:
         for target in self.targets:
             self._tasks(target.monitor.run(), "health monitor")
         self._tasks(self.errors.run(self._emit), "count errors")
+        if self.fanout is not None:
+            self._tasks(self.fanout.send(), "send events")
+            self._tasks(self.fanout.listen(), "hear events")
 
     async def drain(self) -> bool:
         """Refuse new calls and wait for those under way; False when the grace was too short."""
@@ -506,6 +541,8 @@ class Sidecar:
             await self.shelf.aclose()
         if self._counts is not None:
             await self._counts.aclose()
+        if self.fanout is not None:
+            await self.fanout.aclose()
 
 
 def present(*layers: Layer | None) -> list[Layer]:

@@ -441,6 +441,11 @@ class Signals(Section):
     events_replay: Annotated[int, Field(ge=1, le=100_000)] = _is(
         1000, "MCP_EVENTS_REPLAY", "events that are kept for those who watch live"
     )
+    events_fanout: Literal["off", "redis"] = _is(
+        "off",
+        "MCP_EVENTS_FANOUT",
+        "redis: the live stream tells the events of all sidecars in front of this server",
+    )
     events_window: Seconds = _is(
         5.0, "MCP_EVENTS_WINDOW", "seconds in which equal errors are counted together"
     )

@@ -14,7 +14,11 @@ class Bus:
 
     def __init__(self, epoch: Callable[[], float], *sinks: Sink) -> None:
         self._epoch = epoch
-        self._sinks = sinks
+        self._sinks = list(sinks)
+
+    def add(self, sink: Sink) -> None:
+        """Let one more listen."""
+        self._sinks.append(sink)
 
     def __call__(self, event: str, level: str = "info", **fields: Any) -> None:
         """Tell one event."""

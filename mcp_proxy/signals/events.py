@@ -3,7 +3,10 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from datetime import datetime
 from secrets import token_hex
+
+import orjson
 
 from mcp_proxy.core.watching import LEVELS, Seen, Wanted
 from mcp_proxy.signals.said import Said
@@ -43,6 +46,17 @@ class Events:
                 if not waiter.done():
                     waiter.set_result(None)
             self._waiting.clear()
+
+    def hear(self, text: bytes) -> None:
+        """Take in the JSON text of another sidecar's event; what is none is passed over."""
+        try:
+            event = orjson.loads(text)
+            name, level, when = event.pop("event"), event.pop("level"), event.pop("timestamp")
+            said = Said(datetime.fromisoformat(when).timestamp(), level, name, event)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return
+        if isinstance(name, str) and isinstance(level, str) and level in LEVELS:
+            self.take(said)
 
     def cursor(self, last_event_id: str, replay: int) -> int:
         """Return where a watcher begins who has seen that event, or wants so many of the past.

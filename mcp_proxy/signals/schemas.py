@@ -188,6 +188,7 @@ def schema(name: str) -> dict[str, Any]:
         "properties": {
             **common,
             "id": _text("of the live stream, for Last-Event-ID; not in the log"),
+            "replica": _text("the sidecar that tells it; only where it is another one"),
             "trace_id": _text("of W3C Trace Context, where the call has one"),
             **fields,
         },

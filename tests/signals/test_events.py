@@ -135,3 +135,29 @@ async def test_a_watcher_that_leaves_in_the_last_moment_harms_nobody() -> None:
     bench.tell(1)
     await settle()
     assert bench.events._waiting == []
+
+
+def test_what_another_sidecar_tells_is_an_event_like_ours() -> None:
+    """MCP_EVENTS_FANOUT."""
+    bench = Bench()
+    bench.tell(1)
+    text = Renderer().text(Said(2.5, "warning", "c.d", {"number": 2, "replica": "b"}))
+    bench.events.hear(text)
+    assert bench.read(0) == ([1, 2], 0, 2)
+    [(_, name, shown)] = bench.events.read(1, Wanted(lowest=30), 10).events
+    assert name == "c.d"
+    assert json.loads(shown)["timestamp"] == "1970-01-01T00:00:02.500000+00:00"
+    assert json.loads(shown)["replica"] == "b"
+
+
+def test_what_is_no_event_is_passed_over() -> None:
+    bench = Bench()
+    for odd in (
+        b"", b"[]", b"1", b"{}", b'{"event": 1, "level": "info", "timestamp": "2026-01-01"}',
+        b'{"event": "a", "level": "loud", "timestamp": "2026-01-01"}',
+        b'{"event": "a", "level": [], "timestamp": "2026-01-01"}',
+        b'{"event": "a", "level": "info", "timestamp": "soon"}',
+        b'{"event": "a", "level": "info", "timestamp": 5}', b"\xff" * 10,
+    ):  # fmt: skip
+        bench.events.hear(odd)
+    assert bench.events.last == 0
