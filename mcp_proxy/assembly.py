@@ -11,7 +11,7 @@ from secrets import token_hex
 from typing import Any
 
 from mcp_proxy import __version__
-from mcp_proxy.core import report, scopes
+from mcp_proxy.core import capture, report, scopes
 from mcp_proxy.core.addresses import Address, address
 from mcp_proxy.core.budget import Budget
 from mcp_proxy.core.call import Call, Headers, RawHeaders, Reply
@@ -104,7 +104,8 @@ class Sidecar:
         self.fleet = Fleet({target.name: target.presence for target in self.targets})
         self._discovering = False
         # --- the layers, outermost first; one that is off is absent
-        observe = Observe(self.metrics, self._clock, self._emit, self._upstream)
+        captured = capture.arguments if settings.signals.capture == "redacted" else capture.nothing
+        observe = Observe(self.metrics, self._clock, self._emit, self._upstream, captured)
         rescue = Rescue(self._style(), self._clock, self._emit)
         deadline = self.deadline = Deadline(settings.server.request_timeout, self._clock)
         budget = Budget()

@@ -437,6 +437,16 @@ class Signals(Section):
     log_level: Literal["debug", "info", "warning", "error"] = _is(
         "info", "MCP_LOG_LEVEL", "lowest level that is logged"
     )
+    log_format: Literal["json", "console"] | None = _is(
+        None,
+        "MCP_LOG_FORMAT",
+        "json or console (lines for people); unset: console on a terminal, else json",
+    )
+    capture: Literal["off", "redacted"] = _is(
+        "off",
+        "MCP_CAPTURE",
+        "redacted: events of tool calls tell the arguments, cut, without what looks like a secret",
+    )
     enable_metrics: bool = _is(True, "MCP_ENABLE_METRICS", "serve the metrics endpoint")
     events_replay: Annotated[int, Field(ge=1, le=100_000)] = _is(
         1000, "MCP_EVENTS_REPLAY", "events that are kept for those who watch live"

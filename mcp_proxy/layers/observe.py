@@ -1,9 +1,12 @@
 """Tell how each call ended."""
 
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from mcp_proxy.core import capture
 from mcp_proxy.core.call import Call, Reply, Stream
 from mcp_proxy.core.clock import Clock, Emit
+from mcp_proxy.core.message import Message
 from mcp_proxy.core.outcome import Outcome
 from mcp_proxy.core.verdict import Verdict
 from mcp_proxy.layers.chain import Forward
@@ -24,11 +27,19 @@ class Counts(Protocol):
 class Observe:
     """See every call, refusals and departures too: count it, and report each tool call once."""
 
-    def __init__(self, counts: Counts, clock: Clock, emit: Emit, upstream: str = "") -> None:
+    def __init__(
+        self,
+        counts: Counts,
+        clock: Clock,
+        emit: Emit,
+        upstream: str = "",
+        captured: Callable[[Message], Mapping[str, str]] = capture.nothing,
+    ) -> None:
         self._upstream = upstream  # of calls that tell no other
         self._counts = counts
         self._clock = clock
         self._emit = emit
+        self._captured = captured  # what a tool call's event tells of its arguments
 
     async def __call__(self, call: Call, forward: Forward) -> Reply:
         """Ask on and report the end: of the body, if that is a stream."""
@@ -73,6 +84,7 @@ class Observe:
             attempts=outcome.attempts,
             upstream=call.tried[-1] if call.tried else self._upstream,
             duration_ms=round(outcome.seconds * 1000, 3),
+            **self._captured(message),
         )
 
 

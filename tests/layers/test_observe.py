@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from mcp_proxy.core import capture
 from mcp_proxy.core.call import CacheNote, Call, Reply, Stream
 from mcp_proxy.core.errors import ProxyError, UpstreamBrokenError, UpstreamTimeoutError
 from mcp_proxy.core.message import Message
@@ -102,6 +103,16 @@ async def test_a_tool_call_is_counted_once_and_told_once() -> None:
             },
         )
     ]
+
+
+async def test_arguments_are_told_only_where_that_is_switched_on() -> None:
+    """DESIGN section 6; MCP_CAPTURE=redacted."""
+    told = Told()
+    observe = Observe(Counts(), FakeClock(), told, captured=capture.arguments)
+    message = rest_tool(q="Acme", password="hunter2")
+    await within(join([observe], Script(reply()))(call(WRITE, message)))
+    [(_, _, fields)] = told.events
+    assert fields["arguments"] == '{"q":"Acme","password":"[redacted]"}'
 
 
 @pytest.mark.parametrize(
