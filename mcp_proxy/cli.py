@@ -1,6 +1,7 @@
 """The command line; the only importer of click. It hands over what was typed, and no defaults."""
 
 import asyncio
+import atexit
 import gc
 import os
 import signal
@@ -63,7 +64,8 @@ def run(**typed: str | None) -> None:
     # handler of its own would not hear SIGTERM at all.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     settings, warnings = _settings(typed)
-    sys.exit(_run(_serve(settings, warnings)))
+    log = _log(settings)
+    sys.exit(_run(_serve(settings, warnings, log)))
 
 
 @main.command()
@@ -96,6 +98,26 @@ def _settings(typed: dict[str, str | None]) -> tuple[Any, list[str]]:
         sys.exit(WRONG_SETTINGS)
 
 
+def _log(settings: Any) -> Any:
+    """Open the log, for people on a terminal; nothing else is printed from then on."""
+    from mcp_proxy.core.readable import Style, wants_colour  # noqa: PLC0415 - --help stays quick
+    from mcp_proxy.signals import foreign  # noqa: PLC0415
+    from mcp_proxy.signals.console import Console  # noqa: PLC0415
+    from mcp_proxy.signals.logs import Log  # noqa: PLC0415
+
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    form = settings.signals.log_format or ("console" if terminal else "json")
+    style = Style(wants_colour(os.environ, terminal=terminal))  # noqa: TID251 - handed on
+    log = Log(
+        settings.signals.lowest_level,
+        foreign.stdout_alone(),
+        Console(style) if form == "console" else None,
+    )
+    foreign.take_over(log)
+    atexit.register(log.close)
+    return log
+
+
 def _run(work: Any) -> int:
     """Run on uvloop where it is installed (5 to 25 % less CPU), else on asyncio."""
     try:
@@ -105,15 +127,14 @@ def _run(work: Any) -> int:
     return int(uvloop.run(work))
 
 
-async def _serve(settings: Any, warnings: list[str]) -> int:
+async def _serve(settings: Any, warnings: list[str], log: Any) -> int:
     from mcp_proxy.assembly import Sidecar  # noqa: PLC0415 - --help stays quick
     from mcp_proxy.edge.pool import parser_is_compiled  # noqa: PLC0415
     from mcp_proxy.edge.serve import listen, until_stopped  # noqa: PLC0415
-    from mcp_proxy.signals.logs import Log  # noqa: PLC0415
+    from mcp_proxy.signals import foreign  # noqa: PLC0415
 
-    log = Log(settings.signals.lowest_level)
     sidecar = Sidecar(settings, log)
-    log.take_over_stdlib(sidecar.emit)
+    foreign.take_over(sidecar.emit, elsewhere=log)
     for warning in warnings:
         sidecar.emit("config.warning", "warning", message=warning)
     if not parser_is_compiled():
@@ -133,7 +154,7 @@ async def _serve(settings: Any, warnings: list[str]) -> int:
         click.echo(
             f"mcp-sidecar: cannot listen on {settings.server.host}:{settings.server.port} "
             f"({error.strerror or error}); choose another with --host and --port",
-            err=True,
+            sys.__stderr__,
         )
         await sidecar.aclose()
         log.close()

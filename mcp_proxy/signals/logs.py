@@ -6,7 +6,6 @@ a thread, and what does not fit is dropped and counted.
 """
 
 import json
-import logging
 import os
 import threading
 import traceback
@@ -20,7 +19,6 @@ import orjson
 import structlog
 from structlog.typing import EventDict
 
-from mcp_proxy.core.clock import Emit
 from mcp_proxy.core.watching import LEVELS
 from mcp_proxy.signals.said import Said
 
@@ -101,7 +99,9 @@ class QueueSink(Generic[T]):
             data = data[os.write(self._descriptor, data) :]
 
     def close(self, timeout: float = 0.5) -> None:
-        """Write what is queued, for at most `timeout` seconds."""
+        """Write what is queued, for at most `timeout` seconds; only the first time."""
+        if self._closing.is_set():
+            return
         self._closing.set()
         self._ready.set()
         self._thread.join(timeout)
@@ -176,9 +176,17 @@ class _Line:
 
 
 class Log:
-    """Emit events as JSON lines, and bring the lines of libraries into the same form."""
+    """Emit events as JSON lines.
 
-    def __init__(self, level: str = "info", descriptor: int = 1) -> None:
+    `shown` makes of a JSON line what is written instead (signals/console).
+    """
+
+    def __init__(
+        self,
+        level: str = "info",
+        descriptor: int = 1,
+        shown: Callable[[bytes], bytes] | None = None,
+    ) -> None:
         self._lowest = LEVELS[level]
         self._rendered = _Line()
         logger = structlog.wrap_logger(
@@ -187,7 +195,9 @@ class Log:
             wrapper_class=structlog.make_filtering_bound_logger(self._lowest),
         ).bind()
         self._say = {name: getattr(logger, name) for name in LEVELS}
-        self._sink = QueueSink(descriptor, self._line)
+        self._sink = QueueSink(
+            descriptor, self._line if shown is None else lambda said: shown(self._line(said))
+        )
 
     def __call__(self, event: str, level: str = "info", **fields: Any) -> None:
         """Tell one event of our own, if its level is not below ours."""
@@ -208,36 +218,6 @@ class Log:
         """Return how many lines a slow reader has lost."""
         return self._sink.dropped
 
-    def take_over_stdlib(self, emit: Emit) -> None:
-        """Bring the standard library's log records and warnings into the same stream."""
-        logging.captureWarnings(capture=True)
-        handlers = [_IntoEvents(emit, elsewhere=self)]
-        logging.basicConfig(handlers=handlers, level=logging.WARNING, force=True)
-
     def close(self) -> None:
         """Write what is queued."""
         self._sink.close()
-
-
-class _IntoEvents(logging.Handler):
-    """Tell a library's log record as an event of ours."""
-
-    def __init__(self, emit: Emit, elsewhere: Emit) -> None:
-        super().__init__()
-        self._emit = emit
-        self._elsewhere = elsewhere  # in other threads, which must not wake who waits in the loop
-        self._home = threading.get_ident()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        level = "error" if record.levelno >= logging.ERROR else "warning"
-        # The template without its arguments: those can be anybody's data. Its first line only:
-        # asyncio adds what it knows of a task, the text of its exception too.
-        said = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
-        emit = self._emit if threading.get_ident() == self._home else self._elsewhere
-        emit(
-            "library.logged",
-            level,
-            logger=record.name,
-            message=said.partition("\n")[0],
-            exception=record.exc_info[1] if record.exc_info else None,
-        )

@@ -39,8 +39,9 @@ _EVENTS: dict[str, tuple[str, dict[str, Any], frozenset[str]]] = {
             "attempts": {**_COUNT, "description": "tries that went out; 0: none was needed"},
             "upstream": _text("the target that was asked last"),
             "duration_ms": _NUMBER,
+            "arguments": _text("cut and redacted; with MCP_CAPTURE=redacted only"),
         },
-        frozenset(),
+        frozenset({"arguments"}),
     ),
     "upstream.state_changed": (
         "A target came, went, or is thought (un)healthy.",
@@ -154,16 +155,27 @@ _EVENTS: dict[str, tuple[str, dict[str, Any], frozenset[str]]] = {
             "request_id": _TEXT,
             "method": _TEXT,
             "tool": _TEXT,
+            "where": _text("of what was no call: main, a thread, a finaliser"),
             "exception": _text("its type; its text may hold anybody's data"),
             "traceback": _TEXT,
         },
-        frozenset(),
+        frozenset({"request_id", "method", "tool", "where", "exception", "traceback"}),
     ),
     "config.warning": ("A setting deserves a look.", {"message": _TEXT}, frozenset()),
     "library.logged": (
         "A library or Python itself had something to say.",
         {"logger": _TEXT, "message": _TEXT, "exception": _MAYBE_TEXT, "traceback": _TEXT},
         frozenset({"exception", "traceback"}),
+    ),
+    "library.printed": (
+        "A library has printed a line.",
+        {
+            "module": _MAYBE_TEXT,
+            "stream": _one_of("stdout", "stderr"),
+            "message": _text("withheld, unless it stands so in the code"),
+            "characters": _COUNT,
+        },
+        frozenset(),
     ),
 }
 

@@ -1,11 +1,8 @@
 """One JSON object per line, whatever happens: no reader, odd names, secrets in exceptions."""
 
-import asyncio
 import json
-import logging
 import os
 import re
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -240,86 +237,3 @@ def test_nothing_global_is_configured(bench: Bench) -> None:
     assert not structlog.is_configured()
     bench.log("a")
     assert not structlog.is_configured()
-
-
-# --- libraries
-
-
-@pytest.fixture
-def taken_over(bench: Bench) -> Iterator[Bench]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    root.handlers.clear()
-    bench.log.take_over_stdlib(bench.log)
-    yield bench
-    logging.captureWarnings(capture=False)
-    root.handlers[:] = handlers
-    root.setLevel(level)
-
-
-def test_a_librarys_record_is_an_event_without_its_arguments(taken_over: Bench) -> None:
-    """F42: the arguments of a record can be anybody's data."""
-    logger = logging.getLogger("aiohttp.server")
-    logger.warning("bad request from %s", SECRET)
-    logger.error("failed: %(x)s", {"x": SECRET})
-    logger.info("not worth a line")
-    raw = taken_over.raw()
-    assert SECRET.encode() not in raw
-    first, second = (json.loads(line) for line in raw.splitlines())
-    del first["timestamp"]
-    assert first == {
-        "level": "warning",
-        "event": "library.logged",
-        "logger": "aiohttp.server",
-        "message": "bad request from %s",
-    }
-    assert (second["level"], second["message"]) == ("error", "failed: %(x)s")
-
-
-def test_a_librarys_exception_is_told_by_its_place(taken_over: Bench) -> None:
-    try:
-        innermost(SECRET)
-    except ValueError as mistake:
-        logging.getLogger("lib").exception("Error handling request")
-        logging.getLogger("lib").error(mistake)  # noqa: TRY400 - some libraries do
-    raw = taken_over.raw()
-    assert SECRET.encode() not in raw
-    first, second = (json.loads(line) for line in raw.splitlines())
-    assert (first["exception"], first["message"]) == ("ValueError", "Error handling request")
-    assert second["message"] == "ValueError"
-
-
-def test_what_asyncio_tells_of_a_lost_task_holds_no_text_of_its_exception(
-    taken_over: Bench,
-) -> None:
-    """F42: asyncio spells the task and its exception out in the message itself."""
-
-    async def lose() -> None:
-        loop = asyncio.get_running_loop()
-        loop.set_debug(enabled=False)
-        future = loop.create_future()
-        future.set_exception(ValueError(SECRET))
-        loop.call_exception_handler(
-            {
-                "message": "Task exception was never retrieved",
-                "exception": future.exception(),
-                "future": future,
-            }
-        )
-
-    asyncio.run(lose())
-    raw = taken_over.raw()
-    assert SECRET.encode() not in raw
-    line = json.loads(raw)
-    assert (line["logger"], line["message"], line["exception"]) == (
-        "asyncio", "Task exception was never retrieved", "ValueError",
-    )  # fmt: skip
-
-
-def test_a_warning_is_an_event(taken_over: Bench) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        warnings.warn("is deprecated", DeprecationWarning, stacklevel=1)
-    [line] = taken_over.lines()
-    assert (line["logger"], line["level"]) == ("py.warnings", "warning")
-    assert line["message"].endswith("DeprecationWarning: is deprecated")
