@@ -79,6 +79,90 @@ def check(**typed: str | None) -> None:
     click.echo(f"settings are usable: {rules} tool rule{'' if rules == 1 else 's'}")
 
 
+@main.command(
+    epilog="""\b
+Examples:
+  mcp-sidecar tail                                 # the sidecar of this machine, live
+  mcp-sidecar tail http://proxy:8000 --level warning
+  mcp-sidecar tail log.jsonl -n 50 --tool 'jira/*' # and what is written from now on
+  mcp-sidecar tail log.jsonl --no-follow --since 2h --type 'circuit.*' -o json
+  docker compose logs -f mcp-proxy | mcp-sidecar tail
+  mcp-sidecar run --upstream http://localhost:9000 | mcp-sidecar tail --grep salesforce
+
+Patterns know * and ?; several are separated by commas. A live stream looks back over its last -n
+events before the filters, as far as MCP_EVENTS_REPLAY reaches. Colours are for terminals; NO_COLOR
+and FORCE_COLOR are honoured."""
+)
+@click.argument("source", required=False)
+@click.option(
+    "--level", type=click.Choice(["debug", "info", "warning", "error"]), help="The lowest to show."
+)
+@click.option("--type", "types", metavar="PATTERNS", help="Names of events.")
+@click.option("--tool", "tools", metavar="PATTERNS", help="Tools, or service/tool.")
+@click.option("--grep", "text", metavar="TEXT", help="Only lines with this text, in any case.")
+@click.option("--since", metavar="TIME", help="So long ago (90s, 10m, 2h, 1d), or a time.")
+@click.option(
+    "-n", "--lines", type=click.IntRange(0), metavar="N", help="So many of the past (10, or all)."
+)
+@click.option("--no-follow", is_flag=True, help="End at the end of the file.")
+@click.option(
+    "-o", "--output", type=click.Choice(["pretty", "json"]), help="For people, or for programs."
+)
+@click.option(
+    "--token", metavar="TOKEN", help="For a live stream; better in MCP_ADMIN_TOKEN (ps shows this)."
+)
+def tail(source: str | None, **typed: Any) -> None:
+    """Show events readably, from SOURCE: a file, a URL, or - (standard input).
+
+    Without SOURCE: what is piped in, else the live events of the sidecar of this machine (MCP_HOST,
+    MCP_PORT). A file is followed through rotation; a live stream is taken up again where it broke
+    off.
+    """
+    from mcp_proxy import tail as tailing  # noqa: PLC0415 - --help stays quick
+    from mcp_proxy.edge.follow import NoEventsError  # noqa: PLC0415
+    from mcp_proxy.layers.clock import SystemClock  # noqa: PLC0415
+
+    clock = SystemClock()
+    environ = os.environ  # noqa: TID251 - handed on
+    name = tailing.found(source, environ)
+    try:
+        asked = tailing.asked(typed, clock.wall(), environ, terminal=sys.stdout.isatty())
+        token = typed["token"] or environ.get("MCP_ADMIN_TOKEN")
+        opened = tailing.opened(name, asked, token, clock, _complain)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    _let_signals_end_us(read_to_the_end=name == "-" and not os.isatty(tailing.STDIN))
+    try:
+        asyncio.run(tailing.tail(opened, asked, _shown, sys.stdout.fileno()))
+    except NoEventsError as error:
+        _complain(str(error))
+        sys.exit(FAILED)
+    except (BrokenPipeError, asyncio.CancelledError):  # `| head` has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes at its end
+
+
+def _complain(text: str) -> None:
+    click.echo(f"mcp-sidecar tail: {text}", err=True)
+
+
+def _shown(text: str) -> None:
+    sys.stdout.buffer.write(text.encode(sys.stdout.encoding, "backslashreplace") + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _let_signals_end_us(*, read_to_the_end: bool) -> None:
+    """End by Ctrl-C as tail(1) does: at once, without a word; the shell sees 130.
+
+    It reaches all of a pipeline. Whoever writes into ours says goodbye first (`proxy.draining`), so
+    that is read to its end, unless Ctrl-C is pressed again.
+    """
+
+    def once(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    signal.signal(signal.SIGINT, once if read_to_the_end else signal.SIG_DFL)
+
+
 def _settings(typed: dict[str, str | None]) -> tuple[Any, list[str]]:
     """Return the settings and their warnings, or exit 2 with every fault."""
     from mcp_proxy.settings import Loader, SettingsError  # noqa: PLC0415 - --help stays quick

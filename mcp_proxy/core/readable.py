@@ -66,6 +66,7 @@ def plain(line: str, style: Style) -> str:
 def readable(event: Mapping[str, Any], style: Style) -> str:
     """Return an event as one line: when, how grave, what; about what; the rest as key=value."""
     fields = {key: value for key, value in event.items() if value is not None and value != ""}
+    fields.pop("id", None)  # of the live stream, for machines
     level, name = str(fields.pop("level", "")), fields.pop("event", "")
     when = _time(fields.pop("timestamp", None), style.zone)
     mark = _MARKS.get(level, f"{_cut(harmless(level.upper()), 8):5}")

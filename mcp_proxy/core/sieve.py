@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any
 
-LEVELS = ("debug", "info", "warning", "error")
+from mcp_proxy.core.watching import LEVELS
+
 # Says that events are missing: nobody may filter that away.
 LOST = "events.lost"
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -43,7 +44,7 @@ class Sieve:
 
     def _is_grave(self, event: Mapping[str, Any]) -> bool:
         level = event.get("level")
-        return level not in LEVELS or LEVELS.index(level) >= LEVELS.index(self.level)
+        return LEVELS.get(str(level), LEVELS["error"]) >= LEVELS[self.level]
 
     def _is_recent(self, event: Mapping[str, Any]) -> bool:
         if self.since is None:
