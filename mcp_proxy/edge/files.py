@@ -36,6 +36,10 @@ class File:
         for line in self._lines.rest():
             yield line
 
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
     def _grown(self) -> Iterator[str]:
         while piece := self._file.read(_BLOCK):
             yield from self._lines.feed(piece)
