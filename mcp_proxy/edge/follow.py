@@ -93,7 +93,11 @@ class Live:
 
     def _retried(self, failure: Exception) -> str:
         """Return what to say of a failure that passes; the first time it is not thought to."""
-        reason = getattr(failure, "strerror", None) or type(failure).__name__
+        reason = type(failure).__name__
+        if isinstance(failure, aiohttp.ClientResponseError):
+            reason = f"{failure.status} {failure.message}"
+        elif isinstance(failure, aiohttp.ClientConnectorError):
+            reason = failure.os_error.strerror or reason
         if not self._was_there:
             raise NoEventsError(
                 f"cannot reach {self._shown} ({harmless(str(reason))}); start `mcp-sidecar run`, or "
