@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # MCP clients that the tests run in environments of their own, since they clash with ours.
 CLIENTS := mcp1 fastmcp strands
 
-.PHONY: setup run test lint conformance bench bench-cache bench-memory chaos clean
+.PHONY: setup run test lint conformance bench bench-cache bench-memory bench-signals chaos clean
 .DEFAULT_GOAL := run
 
 setup: $(VENV)/.ready $(CLIENTS:%=$(VENV)-%/.ready)  ## make .venv and install the locked requirements
@@ -36,6 +36,9 @@ bench-cache: $(VENV)/.ready  ## what a hit costs with few and with many keys, an
 
 bench-memory: $(VENV)/.ready  ## what is held while large bodies pass and many streams are open
 	@$(BIN)/python -m benchmarks.memory
+
+bench-signals: $(VENV)/.ready  ## what events, log, metrics and traces cost, as shares of a call
+	@$(BIN)/python -m benchmarks.signals
 
 chaos: $(VENV)/.ready  ## try to falsify the promises of a bad day; about four minutes
 	@$(BIN)/python -m benchmarks.chaos
