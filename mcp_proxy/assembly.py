@@ -402,7 +402,7 @@ class Sidecar:
         self._emit(
             "cache.invalidated",
             "info" if entries or unknown else "debug",
-            request_id=call.request_id,
+            **call.ids,
             service=message.service,
             tool=message.named,
             reason="fate unknown" if unknown else "write",

@@ -10,6 +10,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from mcp_proxy.core.intent import Intent
 from mcp_proxy.core.message import NOTHING, Message
+from mcp_proxy.core.trace import Trace
 from mcp_proxy.core.verdict import Verdict
 
 Headers = CIMultiDict[str] | CIMultiDictProxy[str]
@@ -133,7 +134,15 @@ class Call(NamedTuple):
     raw: RawHeaders = ()  # the headers as they were spelled; empty for calls of our own
     tried: list[str] | None = None  # the targets that its tries went to, of several
     same: "Same | None" = None  # what is remembered of this request, the next time too
+    trace: Trace | None = None  # where it stands in somebody's trace, if that is known
     known: "Reply | None" = None  # its stored answer, where that was looked for beforehand
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """Return by what an event says whose it is (DESIGN section 6)."""
+        if self.trace is None:
+            return {"request_id": self.request_id}
+        return {"request_id": self.request_id, "trace_id": self.trace.trace_id}
 
 
 class CacheNote(NamedTuple):

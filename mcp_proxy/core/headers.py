@@ -7,6 +7,7 @@ from itertools import chain
 from multidict import CIMultiDict
 
 from mcp_proxy.core.call import Headers, Peer, RawHeaders
+from mcp_proxy.core.trace import Trace
 
 # RFC 9110 section 7.6.1 and RFC 9112: they speak of one connection only.
 HOP_BY_HOP = frozenset(
@@ -129,18 +130,21 @@ def request_headers(
     peer: Peer,
     request_id: str,
     host: str | None = None,
+    trace: Trace | None = None,
 ) -> CIMultiDict[str]:
     """Return what goes upstream: the end-to-end headers in order, then ours.
 
     `host` is the name by which the server is addressed; None leaves it to the connection.
     """
-    sent = _travelling(headers, raw, _NOT_SENT_ON)
+    traced = trace.headers() if trace is not None else {}
+    sent = _travelling(headers, raw, _NOT_SENT_ON.union(traced) if traced else _NOT_SENT_ON)
     if host is not None:
         sent.insert(0, ("Host", host))
     sent += [("Via", via), ("X-Forwarded-For", peer.hops), ("X-Forwarded-Proto", peer.scheme)]
     if peer.host is not None:
         sent.append(("X-Forwarded-Host", peer.host))
     sent.append(("X-Request-Id", request_id))
+    sent += [(name, value) for name, value in traced.items() if value]
     return CIMultiDict(sent)
 
 

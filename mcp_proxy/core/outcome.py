@@ -15,3 +15,4 @@ class Outcome(NamedTuple):
     attempts: int
     cache: str  # hit, miss, request, collapsed, or bypass
     code: str | None  # of an error that the sidecar made
+    trace_id: str = ""  # of a trace that is recorded: what an exemplar names

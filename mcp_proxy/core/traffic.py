@@ -11,6 +11,7 @@ from mcp_proxy.core.intent import Decisions, Intent
 from mcp_proxy.core.memo import Memo, Sightings
 from mcp_proxy.core.message import NOTHING, Dialect, Message
 from mcp_proxy.core.rules import Annotations
+from mcp_proxy.core.trace import Trace, trace_of
 
 # A request is recognised when it comes again, if it is small. With what it says, it takes up to
 # 100 KB here.
@@ -43,11 +44,12 @@ class Reading:
     `wanted` is for the cache's own notes, which hold for the same request too.
     """
 
-    __slots__ = ("intent", "message", "wanted")
+    __slots__ = ("intent", "message", "trace", "wanted")
 
-    def __init__(self, message: Message, intent: Intent) -> None:
+    def __init__(self, message: Message, intent: Intent, trace: Trace | None = None) -> None:
         self.message = message
         self.intent = intent
+        self.trace = trace
         self.wanted: object = None
 
 
@@ -98,13 +100,24 @@ class Traffic:
     ) -> Reading:
         """Return what a request says; `spelling` is what to recognise it by, if its head is small."""
         if spelling is None or len(spelling[3]) > SMALL:
-            return Reading(*self._read(method, path, headers, body))
+            return self._reading(method, path, headers, body)
         known = self._known.get(spelling)
         if known is None:
-            known = Reading(*self._read(method, path, headers, body, spelling[2]))
+            known = self._reading(method, path, headers, body, spelling[2])
             if self._seen.again(spelling):
                 self._known.keep(spelling, known)
         return known
+
+    def _reading(
+        self,
+        method: str,
+        path: str,
+        headers: Headers,
+        body: Whole | Stream,
+        raw: RawHeaders = (),
+    ) -> Reading:
+        message, intent = self._read(method, path, headers, body, raw)
+        return Reading(message, intent, trace_of(message, headers))
 
     def _read(
         self,
@@ -112,7 +125,7 @@ class Traffic:
         path: str,
         headers: Headers,
         body: Whole | Stream,
-        raw: RawHeaders = (),
+        raw: RawHeaders,
     ) -> tuple[Message, Intent]:
         if method == "POST":
             return self._posted(path, headers, body, raw)

@@ -109,6 +109,7 @@ class Express:
             arrived=lane.clock.now(),
             raw=raw,
             same=reading,
+            trace=reading.trace,
         )
         known = lane.known(call)
         if known is None:

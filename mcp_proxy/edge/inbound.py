@@ -35,6 +35,7 @@ from mcp_proxy.core.memo import Memo
 from mcp_proxy.core.message import Message
 from mcp_proxy.core.origins import Admission
 from mcp_proxy.core.peers import Proxies
+from mcp_proxy.core.trace import trace_of
 from mcp_proxy.core.traffic import Traffic
 from mcp_proxy.edge.answer import Answer
 from mcp_proxy.edge.body import read_body
@@ -245,6 +246,7 @@ class Inbound:
             raw=request.raw_headers,
             tried=[],
             same=reading if spelling is not None else None,
+            trace=reading.trace,
         )
 
     def _learn(self, request: web.BaseRequest, call: Call) -> None:
@@ -266,6 +268,7 @@ class Inbound:
             message,
             peer=self._peer(request),
             arrived=arrived,
+            trace=trace_of(message, request.headers),
         )
 
     async def _write(

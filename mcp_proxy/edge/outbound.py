@@ -147,6 +147,7 @@ class Outbound:
             peer=call.peer,
             request_id=call.request_id,
             host=self._wire.host_for(call.peer),
+            trace=call.trace,
         )
         if self._wire.authorization and "Authorization" not in sent:
             sent["Authorization"] = self._wire.authorization

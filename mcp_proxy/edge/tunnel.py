@@ -164,6 +164,7 @@ class Tunnel:
             peer=call.peer,
             request_id=call.request_id,
             host=self._wire.host_for(call.peer),
+            trace=call.trace,
         )
         offered = headers.get("Sec-WebSocket-Protocol", "")
         for name in _HANDSHAKE:

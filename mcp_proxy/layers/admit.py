@@ -316,7 +316,7 @@ class Admit:
         self._emit(
             "load.shed",
             "warning",
-            request_id=call.request_id,
+            **call.ids,
             service=call.message.service,
             tool=call.message.named,
             reason=reason,

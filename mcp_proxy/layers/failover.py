@@ -174,7 +174,7 @@ class Failover:
     def _tell(self, call: Call, way: Way, error: ProxyError) -> None:
         self._emit(
             "retry.scheduled",
-            request_id=call.request_id,
+            **call.ids,
             service=call.message.service,
             tool=call.message.tool,
             method=call.message.method,

@@ -96,7 +96,7 @@ class Hedge:
     def _tell(self, call: Call, delay: float) -> None:
         self._emit(
             "retry.scheduled",
-            request_id=call.request_id,
+            **call.ids,
             service=call.message.service,
             tool=call.message.tool,
             method=call.message.method,

@@ -66,6 +66,7 @@ class Observe:
             reply.attempts if reply else 0,
             cache_part(reply),
             reply.error_code if reply else None,
+            call.trace.trace_id if call.trace and call.trace.sampled else "",
         )
         self._counts.ended(outcome)
         if not message.tool:
@@ -73,7 +74,7 @@ class Observe:
         self._emit(
             "tool.call.completed",
             "info" if verdict is Verdict.OK or verdict is Verdict.LEFT else "warning",
-            request_id=call.request_id,
+            **call.ids,
             service=message.service,
             tool=message.tool,
             dialect=message.dialect,

@@ -303,7 +303,7 @@ class RateLimit:
         self._emit(
             "ratelimit.rejected",
             "warning",
-            request_id=call.request_id,
+            **call.ids,
             service=call.message.service,
             tool=call.message.named,
             limit=f"{limit.kind} {limit.text}",

@@ -211,7 +211,7 @@ class Recover:
         self._emit(
             "session.recovered" if reopened else "session.recovery_failed",
             "info" if reopened else "warning",
-            request_id=call.request_id,
+            **call.ids,
             messages=1 + len(session.replays()),
         )
 

@@ -52,7 +52,7 @@ class Rescue:
         self._emit(
             "proxy.failed",
             "error",
-            request_id=call.request_id,
+            **call.ids,
             method=call.message.method,
             tool=call.message.tool,
             exception=mistake,

@@ -171,7 +171,7 @@ class Retry:
     ) -> None:
         self._emit(
             "retry.scheduled",
-            request_id=call.request_id,
+            **call.ids,
             service=call.message.service,
             tool=call.message.tool,
             method=call.message.method,

@@ -9,6 +9,7 @@ from mcp_proxy.core.call import CacheNote, Call, Reply, Stream
 from mcp_proxy.core.errors import ProxyError, UpstreamBrokenError, UpstreamTimeoutError
 from mcp_proxy.core.message import Message
 from mcp_proxy.core.outcome import Outcome
+from mcp_proxy.core.trace import Trace
 from mcp_proxy.core.verdict import Verdict
 from mcp_proxy.layers.chain import Layer, join
 from mcp_proxy.layers.observe import Observe, cache_part
@@ -56,13 +57,16 @@ class Bench:
         self.told = Told()
         self._inner = inner
 
-    async def ask(self, origin: object, message: Message | None = None) -> Reply:
+    async def ask(
+        self, origin: object, message: Message | None = None, trace: Trace | None = None
+    ) -> Reply:
         layers = [
             Observe(self.counts, self.clock, self.told, "http://a"),
             Rescue(Style(), self.clock, Told()),
             *self._inner,
         ]
-        return await within(join(layers, Script(origin))(call(WRITE, message or tool())))
+        asked = call(WRITE, message or tool())._replace(trace=trace)
+        return await within(join(layers, Script(origin))(asked))
 
     @property
     def verdicts(self) -> list[Verdict]:
@@ -269,3 +273,20 @@ async def test_an_event_stream_that_is_cut_has_failed() -> None:
     feed.give(b"progress", error_of(UpstreamBrokenError))
     await within(read(answer))
     assert bench.verdicts == [Verdict.UPSTREAM_FAILED]
+
+
+# --- traces
+
+
+@pytest.mark.parametrize(("flags", "exemplar"), [(1, "4bf92f3577b34da6a3ce929d0e0e4736"), (0, "")])
+async def test_an_event_names_the_trace_and_a_count_only_one_that_is_recorded(
+    flags: int, exemplar: str
+) -> None:
+    """DESIGN section 6; an exemplar of a trace that nobody keeps would lead nowhere."""
+    bench = Bench()
+    trace = Trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", flags)
+    await bench.ask(reply(), trace=trace)
+    assert bench.counts.outcomes[0].trace_id == exemplar
+    [(_, _, fields)] = bench.told.events
+    assert list(fields)[:2] == ["request_id", "trace_id"]
+    assert fields["trace_id"] == trace.trace_id
