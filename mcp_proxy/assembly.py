@@ -7,6 +7,7 @@ whether, when and how often to ask, `Outbound` asks the server, and the Reply wa
 import random
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from secrets import token_hex
 from typing import Any
 
@@ -45,6 +46,7 @@ from mcp_proxy.layers.ratelimit import RateLimit, Rates, in_redis
 from mcp_proxy.layers.recover import Recover
 from mcp_proxy.layers.rescue import Rescue, Style
 from mcp_proxy.layers.retry import Backoff, Retry
+from mcp_proxy.layers.trace import Spans, TraceCall
 from mcp_proxy.settings import Settings
 from mcp_proxy.signals import schemas
 from mcp_proxy.signals.bus import Bus
@@ -65,14 +67,23 @@ from mcp_proxy.upstream.sessions import Sessions
 
 # Seconds for the answers of calls that outlast the grace.
 _FAREWELL = 0.25
+# Seconds for the spans that are not sent yet; more would outlast what the process has for its end.
+_LAST_SPANS = 0.5
 
 
 class Sidecar:
     """One sidecar: everything that lives as long as the process, joined."""
 
-    def __init__(self, settings: Settings, log: Log, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        log: Log,
+        clock: Clock | None = None,
+        spans: Spans | None = None,
+    ) -> None:
         self._settings = settings
         self._log = log
+        self._spans = spans
         self._clock = clock or SystemClock()
         self._began = self._clock.now()
         self._tasks = Tasks()
@@ -104,6 +115,7 @@ class Sidecar:
         self.fleet = Fleet({target.name: target.presence for target in self.targets})
         self._discovering = False
         # --- the layers, outermost first; one that is off is absent
+        trace = TraceCall(spans, session_ids=settings.signals.traces_session_ids) if spans else None
         captured = capture.arguments if settings.signals.capture == "redacted" else capture.nothing
         observe = Observe(self.metrics, self._clock, self._emit, self._upstream, captured)
         rescue = Rescue(self._style(), self._clock, self._emit)
@@ -119,14 +131,14 @@ class Sidecar:
         recover = self._recovery()
         self.stacks: dict[Stack, list[Layer]] = {
             Stack.FULL: present(
-                *(observe, rescue, deadline, limit, cache, coalesce, self.admit, invalidate),
+                *(trace, observe, rescue, deadline, limit, cache, coalesce, self.admit, invalidate),
                 *(retry, hedge, recover),
             ),
             Stack.PLAIN: present(
-                *(observe, rescue, deadline, limit, self.admit, invalidate),
+                *(trace, observe, rescue, deadline, limit, self.admit, invalidate),
                 *(retry, hedge),
             ),
-            Stack.SHORT: present(observe, rescue, limit, invalidate, recover),
+            Stack.SHORT: present(trace, observe, rescue, limit, invalidate, recover),
         }
         # --- the two ends
         guarded = self._origin(lambda target: target.guarded)
@@ -139,7 +151,7 @@ class Sidecar:
                 ),
             },
             websocket=join(self.stacks[Stack.SHORT], self._origin(lambda target: target.tunnel)),
-            refusal=lambda call, error: join([observe, rescue], raising(error))(call),
+            refusal=lambda call, error: join(present(trace, observe, rescue), raising(error))(call),
             # a road on which Redis is asked cannot be walked in one step
             known=cache.known if cache and not (limit and limit.waits) else None,
         )
@@ -225,6 +237,7 @@ class Sidecar:
             listener=self,
             came=self._came,
             alone=len(self._addresses) == 1,
+            spans=self._spans,
         )
         return [Target(one, common) for one in self._addresses]
 
@@ -544,6 +557,10 @@ class Sidecar:
             await self._counts.aclose()
         if self.fanout is not None:
             await self.fanout.aclose()
+        if self._spans is not None:
+            with suppress(TimeoutError):
+                async with self._clock.timeout(_LAST_SPANS):
+                    await self._spans.aclose()
 
 
 def present(*layers: Layer | None) -> list[Layer]:

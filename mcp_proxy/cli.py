@@ -211,13 +211,31 @@ def _run(work: Any) -> int:
     return int(uvloop.run(work))
 
 
+def _spans(log: Any) -> Any:
+    """Return where traces go, if OTEL_* says so; nothing of OpenTelemetry is imported otherwise."""
+    from mcp_proxy.settings import traces_wanted  # noqa: PLC0415 - --help stays quick
+
+    if not traces_wanted(os.environ)[0]:  # noqa: TID251 - the SDK reads the rest of them itself
+        return None
+    try:
+        from mcp_proxy.signals.traces import over_otlp  # noqa: PLC0415 - optional
+
+        return over_otlp()
+    except ImportError:
+        message = "OTEL_* asks for traces: install mcp-sidecar[otel]"
+    except ValueError:  # its text may quote what was meant as a secret
+        message = "OTEL_* has a value that OpenTelemetry cannot use, so no trace is told"
+    log("config.warning", "warning", message=message)
+    return None
+
+
 async def _serve(settings: Any, warnings: list[str], log: Any) -> int:
     from mcp_proxy.assembly import Sidecar  # noqa: PLC0415 - --help stays quick
     from mcp_proxy.edge.pool import parser_is_compiled  # noqa: PLC0415
     from mcp_proxy.edge.serve import listen, until_stopped  # noqa: PLC0415
     from mcp_proxy.signals import foreign  # noqa: PLC0415
 
-    sidecar = Sidecar(settings, log)
+    sidecar = Sidecar(settings, log, spans=_spans(log))
     foreign.take_over(sidecar.emit, elsewhere=log)
     for warning in warnings:
         sidecar.emit("config.warning", "warning", message=warning)

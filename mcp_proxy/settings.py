@@ -459,6 +459,9 @@ class Signals(Section):
     events_window: Seconds = _is(
         5.0, "MCP_EVENTS_WINDOW", "seconds in which equal errors are counted together"
     )
+    traces_session_ids: bool = _is(
+        False, "MCP_TRACES_SESSION_IDS", "tell session ids in spans (docs/traces.md says to whom)"
+    )
 
     @property
     def lowest_level(self) -> str:
@@ -515,6 +518,30 @@ def variables() -> dict[str, tuple[str, str]]:
         for key, field in outer.annotation.model_fields.items()
         if field.json_schema_extra
     }
+
+
+_OTLP = "OTEL_EXPORTER_OTLP_"
+
+
+def traces_wanted(environ: Mapping[str, str]) -> tuple[bool, str]:
+    """Tell whether the standard OTEL_* variables ask for traces; with a warning if we cannot.
+
+    They do where they say where to, or name the exporter; an empty one is unset (OpenTelemetry,
+    environment variables). The SDK's own default, a collector on this machine, would be a surprise.
+    """
+
+    def said(*names: str) -> str:
+        return next((environ[name].strip().lower() for name in names if environ.get(name)), "")
+
+    exporters = [name.strip() for name in said("OTEL_TRACES_EXPORTER").split(",") if name.strip()]
+    asked = exporters or said(f"{_OTLP}TRACES_ENDPOINT", f"{_OTLP}ENDPOINT")
+    if not asked or exporters == ["none"] or said("OTEL_SDK_DISABLED") == "true":
+        return False, ""
+    if exporters and "otlp" not in exporters:
+        return False, "OTEL_TRACES_EXPORTER: only otlp is spoken here, so no trace is told"
+    if said(f"{_OTLP}TRACES_PROTOCOL", f"{_OTLP}PROTOCOL") not in {"", "http/protobuf"}:
+        return False, f"{_OTLP}PROTOCOL: only http/protobuf is spoken here, so no trace is told"
+    return True, ""
 
 
 def _variable(field: FieldInfo) -> str:
@@ -599,6 +626,8 @@ class Loader:
                 values[path] = value
                 self._origins.setdefault(path, "environment")
         self.warnings += list(self._strangers(environ))
+        _, warning = traces_wanted(environ)
+        self.warnings += [warning] if warning else []
         return values
 
     def _secret(self, environ: Mapping[str, str], variable: str) -> str | None:

@@ -9,6 +9,7 @@ from mcp_proxy.core.addresses import Address
 from mcp_proxy.core.clock import Clock, Emit
 from mcp_proxy.core.metadata import PublicUrl
 from mcp_proxy.core.report import Standing
+from mcp_proxy.core.spans import of_server
 from mcp_proxy.edge.events import Listener
 from mcp_proxy.edge.look import Look, fields_in
 from mcp_proxy.edge.names import accepts_connections
@@ -20,6 +21,7 @@ from mcp_proxy.layers.chain import Forward, Layer, join
 from mcp_proxy.layers.circuit import Limits
 from mcp_proxy.layers.clock import Tasks
 from mcp_proxy.layers.failover import Load
+from mcp_proxy.layers.trace import Spans, TraceTry
 from mcp_proxy.settings import Settings
 from mcp_proxy.upstream.discovery import Answer, Discovery
 from mcp_proxy.upstream.health import Monitor, Probe, Thresholds
@@ -41,6 +43,7 @@ class Common(NamedTuple):
     listener: Listener
     came: Callable[["Target"], None]  # told when a target begins to accept connections
     alone: bool  # there is one target only
+    spans: Spans | None = None  # where traces go, if they are wanted
 
 
 class Target:
@@ -78,12 +81,13 @@ class Target:
         self.discovery = Discovery(self._ask)
         self.breaker = self._breaker() if settings.breaker.enabled else None
         wire = self._wire()
-        self.outbound = Outbound(wire, common.pools, clock, common.listener, self.presence)
-        self.tunnel = Tunnel(
-            wire, common.pools, clock, self.presence, common.listener.answers_changed
-        )
-        self.layers: list[Layer] = [self.breaker] if self.breaker else []
-        self.guarded: Forward = join(self.layers, self.outbound)
+        outbound = Outbound(wire, common.pools, clock, common.listener, self.presence)
+        tunnel = Tunnel(wire, common.pools, clock, self.presence, common.listener.answers_changed)
+        innermost = self._traced()
+        self.layers: list[Layer] = [*([self.breaker] if self.breaker else []), *innermost]
+        self.guarded: Forward = join(self.layers, outbound)
+        self.outbound: Forward = join(innermost, outbound)
+        self.tunnel: Forward = join(innermost, tunnel)
 
     # --- how it stands
 
@@ -157,6 +161,13 @@ class Target:
             deadline=settings.server.request_timeout,
             among="" if self._common.alone else f" of {self.name}",
         )
+
+    def _traced(self) -> list[Layer]:
+        spans = self._common.spans
+        if spans is None:
+            return []
+        circuits = self.breaker.state if self.breaker else None
+        return [TraceTry(spans, of_server(self.address), circuits)]
 
     def _wire(self) -> Wire:
         settings = self._common.settings

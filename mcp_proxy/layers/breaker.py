@@ -139,6 +139,11 @@ class Breaker:
         if after == "open":
             self._opened(name == self._target.name)
 
+    def state(self, call: Call) -> str:
+        """Return how the circuits of a call stand: its tool's, unless only the target's is not closed."""
+        tool = self._of(call)
+        return self._target.state if tool is None or tool.state == "closed" else tool.state
+
     def lost(self) -> None:
         """Open the target's circuit: its restart took longer than the grace."""
         self._target.trip()

@@ -17,6 +17,7 @@ from jsonschema import Draft202012Validator
 from mcp_proxy.assembly import Sidecar
 from mcp_proxy.core.clock import Clock
 from mcp_proxy.edge.serve import listen
+from mcp_proxy.layers.trace import Spans
 from mcp_proxy.settings import Loader
 from mcp_proxy.signals import schemas
 from mcp_proxy.signals.logs import Log
@@ -363,7 +364,9 @@ class Front:
 
 
 @asynccontextmanager
-async def sidecar(url: str, clock: Clock | None = None, **settings: object) -> AsyncIterator[Front]:
+async def sidecar(
+    url: str, clock: Clock | None = None, spans: Spans | None = None, **settings: object
+) -> AsyncIterator[Front]:
     """Run a sidecar in front of `url`; retries are quick and a refusal is no restart."""
     values = {
         "MCP_UPSTREAM_URL": url,
@@ -375,7 +378,7 @@ async def sidecar(url: str, clock: Clock | None = None, **settings: object) -> A
     with tempfile.TemporaryFile() as told:
         log = Log("debug", told.fileno())
         loaded = Loader({}, values).load()
-        sidecar = Sidecar(loaded, log, clock)
+        sidecar = Sidecar(loaded, log, clock, spans)
         try:
             runner, urls = await listen(sidecar.inbound, loaded.server.host, loaded.server.port)
             try:

@@ -474,3 +474,24 @@ async def test_a_tool_that_is_too_slow_is_given_a_rest(
         for _ in range(5):
             await bench.clock.run(bench.breaker(bench.call(tool()), answers_late))
         assert bench.breaker.snapshot()["tool look"]["state"] == expected
+
+
+async def test_a_call_hears_how_its_circuits_stand() -> None:
+    """A span says it; of a tool's and the target's circuit, the one that is not closed."""
+    bench = Bench()
+
+    def state(message: Message) -> str:
+        return bench.breaker.state(bench.call(message))
+
+    assert [state(tool()), state(Message())] == ["closed", "closed"]
+    await bench.half_open()
+    seen: list[str] = []
+
+    async def probed(_: Call) -> Reply:
+        seen.append(state(tool()))
+        return OK
+
+    await bench.ask(probed, tool())
+    assert seen == ["half_open"]
+    bench.breaker.lost()
+    assert [state(tool()), state(Message())] == ["open", "open"]

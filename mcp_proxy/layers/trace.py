@@ -1,0 +1,118 @@
+"""Tell calls and tries as spans: two layers, the outermost and the innermost."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from mcp_proxy.core import spans as names
+from mcp_proxy.core.call import Call, Reply, Stream
+from mcp_proxy.core.errors import ProxyError
+from mcp_proxy.core.spans import Attributes
+from mcp_proxy.core.trace import Trace
+from mcp_proxy.core.verdict import Verdict
+from mcp_proxy.layers.chain import Forward
+from mcp_proxy.layers.observe import cache_part
+
+
+class Span(Protocol):
+    """Something that takes time, and is told of when it is over."""
+
+    @property
+    def trace(self) -> Trace:
+        """Return its place in the trace."""
+        ...
+
+    @property
+    def recording(self) -> bool:
+        """Tell whether anybody will see it."""
+        ...
+
+    def end(self, said: Attributes) -> None:
+        """End it, once; it has failed if it says an `error.type`."""
+        ...
+
+
+class Spans(Protocol):
+    """Where spans come from (signals/traces)."""
+
+    def begin(
+        self, name: str, said: Attributes, parent: Trace | None, *, asks: bool = False
+    ) -> Span:
+        """Begin a span: of a call that we serve, or of one with which we ask the server."""
+        ...
+
+    async def aclose(self) -> None:
+        """Send what is still here."""
+        ...
+
+
+class TraceCall:
+    """Tell each call as a span: hits, refusals and departures too."""
+
+    def __init__(self, spans: Spans, *, session_ids: bool = False) -> None:
+        self._spans = spans
+        self._session_ids = session_ids
+
+    async def __call__(self, call: Call, forward: Forward) -> Reply:
+        """Ask on in the span; it ends with the body."""
+        said = names.of_call(call, session_ids=self._session_ids)
+        span = self._spans.begin(names.name_of(call), said, call.trace)
+        try:
+            # what `_replace` does, in a quarter of the time: `trace` and `known` are the last fields
+            reply = await forward(Call(*call[:-2], span.trace, call.known))
+        except BaseException:
+            span.end(left())
+            raise
+        at_end(reply, span, lambda verdict: served(call, reply, verdict))
+        return reply
+
+
+class TraceTry:
+    """Tell each request to the server as a span, and the server of which span it is a child."""
+
+    def __init__(
+        self, spans: Spans, server: Attributes, circuits: Callable[[Call], str] | None
+    ) -> None:
+        self._spans = spans
+        self._server = server
+        self._circuits = circuits  # how those of a call stand
+
+    async def __call__(self, call: Call, forward: Forward) -> Reply:
+        """Ask on in the span; it ends with the body."""
+        said = names.of_try(call, self._server, self._circuits(call) if self._circuits else "")
+        span = self._spans.begin(names.name_of(call), said, call.trace, asks=True)
+        try:
+            reply = await forward(call._replace(trace=span.trace))
+        except ProxyError as error:
+            span.end({"error.type": error.code})
+            raise
+        except BaseException:
+            span.end(left())
+            raise
+        at_end(reply, span, lambda verdict: names.of_end(call, reply, verdict))
+        return reply
+
+
+def at_end(reply: Reply, span: Span, said: Callable[[Verdict], Attributes]) -> None:
+    """End a span with the body of a reply."""
+    body = reply.body
+    if not span.recording:
+        span.end({})
+    elif isinstance(body, Stream):
+        body.on_end(lambda: span.end(said(body.verdict or Verdict.LEFT)))
+    else:
+        span.end(said(reply.verdict))
+
+
+def served(call: Call, reply: Reply, verdict: Verdict) -> Attributes:
+    """Return what came of a call, as whoever serves it sees that."""
+    said = names.of_end(call, reply, verdict)
+    said["mcpp.cache.result"] = cache_part(reply)
+    if verdict is Verdict.CLIENT_FAULT and not reply.error_code:
+        # the server did its work (HTTP conventions: a 4xx is no error of a server's span)
+        said.pop("error.type", None)
+    return said
+
+
+def left() -> Attributes:
+    """Return what there is to say where the caller has gone, or did not need the answer."""
+    return {"mcpp.verdict": Verdict.LEFT.value}
