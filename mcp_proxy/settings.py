@@ -460,7 +460,9 @@ class Signals(Section):
         5.0, "MCP_EVENTS_WINDOW", "seconds in which equal errors are counted together"
     )
     traces_session_ids: bool = _is(
-        False, "MCP_TRACES_SESSION_IDS", "tell session ids in spans (docs/traces.md says to whom)"
+        False,
+        "MCP_TRACES_SESSION_IDS",
+        "tell session ids in spans; whoever sees one may speak in it",
     )
 
     @property

@@ -8,6 +8,9 @@ import pytest
 
 from mcp_proxy.assembly import Sidecar
 from mcp_proxy.core.intent import Stack
+from mcp_proxy.core.spans import Attributes
+from mcp_proxy.core.trace import Trace
+from mcp_proxy.layers.trace import Span, Spans
 from mcp_proxy.settings import Loader
 from mcp_proxy.signals.logs import Log
 
@@ -21,9 +24,9 @@ async def assembled() -> AsyncIterator[Assembled]:
     log = Log("info", descriptor)
     made: list[Sidecar] = []
 
-    def assemble(**environment: str) -> Sidecar:
+    def assemble(spans: Spans | None = None, **environment: str) -> Sidecar:
         environment.setdefault("MCP_UPSTREAM_URL", "http://localhost:9000")
-        made.append(Sidecar(Loader({}, environment).load(), log))
+        made.append(Sidecar(Loader({}, environment).load(), log, spans=spans))
         return made[-1]
 
     yield assemble
@@ -101,6 +104,31 @@ async def test_hedging_is_there_when_it_is_wanted(assembled: Assembled) -> None:
         listed = names(wanted, stack)
         assert listed[listed.index("retry") + 1] == "hedge"
     assert "hedge" not in names(wanted, Stack.SHORT)
+
+
+class Untold:
+    """Where spans would go."""
+
+    def begin(
+        self, name: str, said: Attributes, parent: Trace | None, *, asks: bool = False
+    ) -> Span:
+        raise NotImplementedError
+
+    async def aclose(self) -> None: ...
+
+
+async def test_traces_are_told_from_both_ends(assembled: Assembled) -> None:
+    """docs/order.md: around everything, and next to the wire; a stream's road has both ends too."""
+    wanted = assembled(Untold(), MCP_RATE_LIMIT_CLIENT="100/minute")
+    for stack in Stack:
+        listed = names(wanted, stack)
+        assert listed[:2] == ["tracecall", "observe"]
+        if stack is not Stack.SHORT:
+            assert listed[-2:] == ["breaker", "tracetry"]
+    assert type(wanted.targets[0].outbound.func.__self__).__name__ == "TraceTry"  # type: ignore[attr-defined]
+    assert wanted.inbound.express is not None
+    without = assembled(Untold(), MCP_ENABLE_CIRCUIT_BREAKER="false")
+    assert names(without, Stack.FULL)[-1] == "tracetry"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from mcp_proxy.settings import Loader, Settings, SettingsError, variables
+from mcp_proxy.settings import Loader, Settings, SettingsError, traces_wanted, variables
 
 URL = {"MCP_UPSTREAM_URL": "http://localhost:9000"}
 
@@ -546,3 +546,43 @@ def test_what_a_rule_invalidates_must_have_a_generation_of_its_own(tmp_path: Pat
     (fault,) = faults(bad)
     assert "invalidates" in fault
     assert "service/tool" in fault
+
+
+# --- OpenTelemetry's own variables
+
+_OTLP = "OTEL_EXPORTER_OTLP_"
+_TO = {f"{_OTLP}ENDPOINT": "http://localhost:4318"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "wanted", "warns"),
+    [
+        ({}, False, False),
+        ({"OTEL_SERVICE_NAME": "crm"}, False, False),
+        (_TO, True, False),
+        ({f"{_OTLP}TRACES_ENDPOINT": "http://localhost:4318/v1/traces"}, True, False),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, True, False),
+        ({"OTEL_TRACES_EXPORTER": " OTLP,console"}, True, False),
+        ({f"{_OTLP}ENDPOINT": "", "OTEL_TRACES_EXPORTER": ""}, False, False),
+        ({**_TO, "OTEL_TRACES_EXPORTER": "none"}, False, False),
+        ({**_TO, "OTEL_TRACES_EXPORTER": "console"}, False, True),
+        ({**_TO, "OTEL_SDK_DISABLED": "True"}, False, False),
+        ({**_TO, "OTEL_SDK_DISABLED": "false"}, True, False),
+        ({**_TO, f"{_OTLP}PROTOCOL": "http/protobuf"}, True, False),
+        ({**_TO, f"{_OTLP}PROTOCOL": "grpc"}, False, True),
+        (
+            {**_TO, f"{_OTLP}PROTOCOL": "grpc", f"{_OTLP}TRACES_PROTOCOL": "http/protobuf"},
+            True,
+            False,
+        ),
+    ],
+)
+def test_the_standard_variables_say_whether_traces_are_told(
+    environment: dict[str, str], *, wanted: bool, warns: bool
+) -> None:
+    """docs/traces.md; what cannot be done is said, and keeps nobody from being served."""
+    told, warning = traces_wanted(environment)
+    assert (told, bool(warning)) == (wanted, warns)
+    loader = Loader({}, {"MCP_UPSTREAM_URL": "http://localhost:9000", **environment})
+    loader.load()
+    assert loader.warnings == ([warning] if warns else [])

@@ -1,6 +1,7 @@
 """One connection of a client: aiohttp's own, with a way round it for what can be answered at once."""
 
 import asyncio
+from secrets import token_hex
 
 from aiohttp import web
 from aiohttp.http_parser import RawRequestMessage
@@ -98,9 +99,10 @@ class Connection(web.RequestHandler):
         error: ProxyError = BadRequestError("This is not HTTP/1.1 as it is spoken here.")
         if status >= 500:
             error = InternalError("The sidecar made a mistake.", delivered=Delivery.UNKNOWN)
-        details = errors.details(error, repeatable=False, request_id="")
-        body = problem(error, details)
-        answer = Answer(status, None, f"Content-Type: {PROBLEM}\r\n{_NO_STORE}", body)
+        request_id = token_hex(8)
+        details = errors.details(error, repeatable=False, request_id=request_id)
+        lines = f"Content-Type: {PROBLEM}\r\n{_NO_STORE}X-Request-Id: {request_id}\r\n"
+        answer = Answer(status, None, lines, problem(error, details))
         answer.force_close()
         return answer
 
