@@ -8,7 +8,6 @@ import pytest
 
 from mcp_proxy.assembly import Sidecar
 from mcp_proxy.core.intent import Stack
-from mcp_proxy.core.spans import Attributes
 from mcp_proxy.core.trace import Trace
 from mcp_proxy.layers.trace import Span, Spans
 from mcp_proxy.settings import Loader
@@ -109,9 +108,7 @@ async def test_hedging_is_there_when_it_is_wanted(assembled: Assembled) -> None:
 class Untold:
     """Where spans would go."""
 
-    def begin(
-        self, name: str, said: Attributes, parent: Trace | None, *, asks: bool = False
-    ) -> Span:
+    def begin(self, name: str, parent: Trace | None, *, asks: bool = False) -> Span:
         raise NotImplementedError
 
     async def aclose(self) -> None: ...

@@ -23,7 +23,6 @@ _REVISION = re.compile(r"\d{4}-\d\d-\d\d")
 _METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"}
 )
-_PORTS = {"http": 80, "https": 443}
 _LARGEST = 65_536  # bytes of an answer that is looked through for the code of its error
 _WIRE: Attributes = {"network.transport": "tcp", "network.protocol.name": "http"}
 
@@ -75,12 +74,8 @@ def of_try(call: Call, server: Attributes, breaker: str) -> Attributes:
 
 def of_server(address: Address) -> Attributes:
     """Return what tells one server from another."""
-    scheme, _, authority = address.origin.partition("://")
-    host, colon, port = authority.rpartition(":")
-    if not colon or port.endswith("]"):
-        host, port = authority, ""
-    number = int(port) if port else _PORTS[scheme]
-    return {"server.address": host.strip("[]"), "server.port": number}
+    host, _, port = address.origin.partition("://")[2].rpartition(":")
+    return {"server.address": host.strip("[]"), "server.port": int(port)}
 
 
 def _asked(call: Call) -> Attributes:

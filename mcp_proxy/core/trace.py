@@ -13,9 +13,9 @@ from multidict import MultiMapping
 from mcp_proxy.core.message import Dialect, Message
 
 PARENT, STATE, BAGGAGE = "traceparent", "tracestate", "baggage"
-SAMPLED = 1
-# Version 00 knows two flags, `sampled` and (level 2) `random`; others are sent as zero (section 3.2.2.5).
-_FLAGS = 3
+# Version 00 knows two flags, the second since level 2; others are sent as zero (section 3.2.2.5).
+SAMPLED, RANDOM = 1, 2
+_FLAGS = SAMPLED | RANDOM
 # A version that is not known yet may add fields behind a dash (section 3.2.2, versioning).
 _PARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 # W3C Baggage section 3.3.2: that much is carried on. A text of `_meta` becomes a header, so it must be one.

@@ -4,17 +4,18 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from threading import Thread
+from time import time_ns
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import Sampler
+from opentelemetry.sdk.trace.sampling import Decision, Sampler
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
     Link,
     NonRecordingSpan,
-    Span,
     SpanContext,
     SpanKind,
     Status,
@@ -24,64 +25,87 @@ from opentelemetry.trace import (
 )
 
 from mcp_proxy import __version__
-from mcp_proxy.core.trace import Trace, own
+from mcp_proxy.core.trace import RANDOM, SAMPLED, Trace, own
 
 _NAME = "mcp-sidecar"
-_FAILED = Status(StatusCode.ERROR)
+_SCOPE = InstrumentationScope("mcp_proxy", __version__)
+_WELL, _FAILED = Status(), Status(StatusCode.ERROR)
 _NOBODY = Context()
 
 
 class Ours:
-    """A span of the SDK."""
+    """A span, begun; it becomes one of the SDK's when it is over."""
 
-    __slots__ = ("_span", "recording", "trace")
+    __slots__ = ("_began", "_kind", "_name", "_parent", "_traces", "recording", "trace")
 
-    def __init__(self, span: Span, parent: Trace | None) -> None:
-        self._span = span
-        self.recording = span.is_recording()
-        context = span.get_span_context()
-        self.trace = own(
-            f"{context.trace_id:032x}", f"{context.span_id:016x}", context.trace_flags, parent
-        )
+    def __init__(
+        self, traces: "Traces", trace: Trace, parent: Trace | None, name: str, kind: SpanKind
+    ) -> None:
+        self._traces = traces
+        self._parent = parent
+        self._name = name
+        self._kind = kind
+        self._began = time_ns()
+        self.trace = trace
+        self.recording = trace.sampled
 
     def end(self, said: Mapping[str, str | int]) -> None:
         """End it; it has failed if it says an `error.type`."""
-        if self.recording:
-            self._span.set_attributes(said)
-            if "error.type" in said:
-                self._span.set_status(_FAILED)
-        self._span.end()
+        if not self.recording:
+            return
+        parent, served = self._parent, self._kind is SpanKind.SERVER
+        other = parent.other if parent is not None else None
+        self._traces.ended(
+            ReadableSpan(
+                self._name,
+                _context(self.trace, remote=False),
+                _context(parent, remote=served) if parent is not None else None,
+                self._traces.resource,
+                said,
+                links=[Link(_context(other, remote=True))] if other is not None else (),
+                kind=self._kind,
+                status=_FAILED if "error.type" in said else _WELL,
+                start_time=self._began,
+                end_time=time_ns(),
+                instrumentation_scope=_SCOPE,
+            )
+        )
 
 
 class Traces:
     """Begin spans, and hand those that are sampled to a processor.
 
-    Sampler, resource and limits are those of the standard OTEL_* variables, which the SDK reads. The
-    client's tracestate is carried past the SDK, which would export it: it is others' to read.
+    Sampler and resource are those of the standard OTEL_* variables, which the SDK reads. Its own
+    spans copy and check each attribute under a lock: 49 µs for one, against 8 for these, where a hit
+    takes 60 in all. The client's tracestate is carried past the SDK, which would export it: it is
+    others' to read.
     """
 
     def __init__(self, processor: SpanProcessor, sampler: Sampler | None = None) -> None:
-        resource = Resource.create()
-        if str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):
-            resource = resource.merge(Resource({SERVICE_NAME: _NAME}))
-        # its own hook at exit would wait for half a minute
-        self._provider = TracerProvider(sampler, resource, shutdown_on_exit=False)
-        self._provider.add_span_processor(processor)
-        self._tracer = self._provider.get_tracer("mcp_proxy", __version__)
+        # the hook at exit would wait for half a minute
+        provider = TracerProvider(sampler, Resource.create(), shutdown_on_exit=False)
+        self._sampler = provider.sampler
+        self._ids = provider.id_generator
+        self._processor = processor
+        self.ended = processor.on_end
+        self.resource = provider.resource
+        if str(self.resource.attributes[SERVICE_NAME]).startswith("unknown_service"):
+            self.resource = self.resource.merge(Resource({SERVICE_NAME: _NAME}))
 
-    def begin(
-        self, name: str, said: Mapping[str, str | int], parent: Trace | None, *, asks: bool = False
-    ) -> Ours:
+    def begin(self, name: str, parent: Trace | None, *, asks: bool = False) -> Ours:
         """Begin a span below `parent`, or a trace."""
-        other = parent.other if parent is not None else None
-        span = self._tracer.start_span(
-            name,
-            _within(parent, remote=not asks) if parent is not None else _NOBODY,
-            SpanKind.CLIENT if asks else SpanKind.SERVER,
-            said,
-            [Link(_context(other, remote=True))] if other is not None else None,
-        )
-        return Ours(span, parent)
+        kind = SpanKind.CLIENT if asks else SpanKind.SERVER
+        if parent is None:
+            number, context, flags = self._ids.generate_trace_id(), _NOBODY, 0
+            trace_id = f"{number:032x}"
+        else:
+            trace_id, flags = parent.trace_id, parent.flags & RANDOM
+            number, context = int(trace_id, 16), _within(parent, remote=not asks)
+        found = self._sampler.should_sample(context, number, name, kind)
+        if found.decision is Decision.RECORD_AND_SAMPLE:
+            flags |= SAMPLED
+        trace = own(trace_id, f"{self._ids.generate_span_id():016x}", flags, parent)
+        return Ours(self, trace, parent, name, kind)
 
     async def aclose(self) -> None:
         """Send what is queued.
@@ -93,7 +117,7 @@ class Traces:
         sent = asyncio.Event()
 
         def shut() -> None:
-            self._provider.shutdown()
+            self._processor.shutdown()
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(sent.set)
 

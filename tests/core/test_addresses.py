@@ -21,6 +21,7 @@ from mcp_proxy.core.addresses import address
 def test_an_upstream_url_says_where_the_server_is(url: str, origin: str, prefix: str) -> None:
     read = address(url, "/mcp")
     assert (read.origin, read.prefix, read.ends_at_mcp) == (origin, prefix, False)
+    assert read.name == origin + prefix
 
 
 @pytest.mark.parametrize("url", ["http://old:9000/mcp", "http://old:9000/mcp/"])

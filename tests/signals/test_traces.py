@@ -16,7 +16,7 @@ from mcp_proxy.signals.traces import Traces
 from tests.fakes import within
 
 A, B = "4bf92f3577b34da6a3ce929d0e0e4736", "0af7651916cd43dd8448eb211c80319c"
-PARENT = Trace(A, "00f067aa0ba902b7", 1, state="a=s3cret", baggage="user=s3cret")
+PARENT = Trace(A, "00f067aa0ba902b7", 3, state="a=s3cret", baggage="user=s3cret")
 OTHER = Trace(B, "b7ad6b7169203331", 0)
 
 
@@ -28,10 +28,11 @@ class Bench:
 
 def test_a_call_is_served_below_its_parent() -> None:
     bench = Bench()
-    ours = bench.traces.begin("tools/call look", {"gen_ai.tool.name": "look"}, PARENT)
+    ours = bench.traces.begin("tools/call look", PARENT)
     assert (ours.trace.trace_id, ours.trace.sampled, ours.recording) == (A, True, True)
     assert ours.trace.span_id != PARENT.span_id
-    ours.end({"mcpp.verdict": "ok"})
+    assert ours.trace.flags == 3, "whether its id is random is the parent's to say (level 2)"
+    ours.end({"gen_ai.tool.name": "look", "mcpp.verdict": "ok"})
     [span] = bench.exporter.get_finished_spans()
     assert (span.name, span.kind) == ("tools/call look", SpanKind.SERVER)
     assert span.attributes == {"gen_ai.tool.name": "look", "mcpp.verdict": "ok"}
@@ -46,8 +47,8 @@ def test_a_call_is_served_below_its_parent() -> None:
 
 def test_a_try_is_asked_below_its_call() -> None:
     bench = Bench()
-    served = bench.traces.begin("tools/list", {}, None)
-    tried = bench.traces.begin("tools/list", {}, served.trace, asks=True)
+    served = bench.traces.begin("tools/list", None)
+    tried = bench.traces.begin("tools/list", served.trace, asks=True)
     tried.end({"error.type": "upstream_timeout"})
     served.end({})
     asked, call = bench.exporter.get_finished_spans()
@@ -62,9 +63,9 @@ def test_a_try_is_asked_below_its_call() -> None:
 
 def test_another_trace_is_a_link() -> None:
     bench = Bench()
-    ours = bench.traces.begin("tools/list", {}, PARENT._replace(other=OTHER))
+    ours = bench.traces.begin("tools/list", PARENT._replace(other=OTHER))
     # one link is enough
-    bench.traces.begin("tools/list", {}, ours.trace, asks=True).end({})
+    bench.traces.begin("tools/list", ours.trace, asks=True).end({})
     ours.end({})
     asked, call = bench.exporter.get_finished_spans()
     assert [f"{link.context.trace_id:032x}" for link in call.links] == [B]
@@ -85,8 +86,8 @@ def test_who_began_a_trace_decides_whether_it_is_recorded(
 ) -> None:
     """The SDK's own default, parent-based; the server hears of the decision."""
     bench = Bench(sampler)
-    ours = bench.traces.begin("tools/list", {}, parent)
-    tried = bench.traces.begin("tools/list", {}, ours.trace, asks=True)
+    ours = bench.traces.begin("tools/list", parent)
+    tried = bench.traces.begin("tools/list", ours.trace, asks=True)
     for one in (tried, ours):
         assert (one.trace.sampled, one.recording) == (sampled, sampled)
         one.end({"mcpp.verdict": "ok"})
@@ -96,7 +97,7 @@ def test_who_began_a_trace_decides_whether_it_is_recorded(
 async def test_spans_are_sent_before_the_end() -> None:
     bench = Bench()
     await within(bench.traces.aclose())
-    bench.traces.begin("tools/list", {}, None).end({})
+    bench.traces.begin("tools/list", None).end({})
 
 
 async def test_nobody_waits_for_an_exporter_whose_time_is_over() -> None:
