@@ -154,3 +154,9 @@ def test_an_address_may_be_known_by_another_host() -> None:
     assert named.reversed("http://mcp.example.com:81/base/x") == "/x"
     assert named.reversed("http://127.0.0.1:9000/base/x") == "/x"
     assert named.reversed("http://mcp.example.com/base/x") is None
+
+
+def test_the_prefix_tells_servers_of_one_origin_apart() -> None:
+    """Their circuits, health and metrics bear the name; credentials are not part of it."""
+    one, other = (address(f"http://user:secret@host:9000/{path}", "/mcp") for path in "ab")
+    assert (one.name, other.name) == ("http://host:9000/a", "http://host:9000/b")
