@@ -51,6 +51,7 @@ QUEUE_FULL = "queue full"
 STANDS = "queue stands"
 TOO_LONG = "waited too long"
 SHARE = "tool's share"
+REASONS = (QUEUE_FULL, STANDS, TOO_LONG, SHARE)
 
 _FAILED = (UpstreamUnreachableError, UpstreamTimeoutError, UpstreamBrokenError)
 _FAILURES = frozenset({Verdict.UPSTREAM_FAILED, Verdict.BUSY})

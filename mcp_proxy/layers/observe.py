@@ -96,4 +96,7 @@ def cache_part(reply: Reply | None) -> str:
         return "bypass"
     if note.hit:
         return "stale" if note.stale else "hit"
-    return "collapsed" if note.collapsed else note.forwarded
+    if note.collapsed:
+        return "collapsed"
+    # RFC 9211 calls it stale too that what was asked for anew had been over; nothing old was told
+    return "expired" if note.forwarded == "stale" else note.forwarded

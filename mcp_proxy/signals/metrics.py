@@ -1,10 +1,12 @@
-"""Counts of this process, for `/api/metrics`."""
+"""Counts of this process, for `/api/metrics` and `/metrics`."""
 
+import re
+from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 from mcp_proxy.core.outcome import Outcome
 from mcp_proxy.core.verdict import Verdict
@@ -12,6 +14,17 @@ from mcp_proxy.core.verdict import Verdict
 # Tool names come from callers: beyond this many they share one row (F43).
 _TOOLS_LIMIT = 500
 OTHER = "_other"
+_OTHERS = ("", OTHER)
+# MCP gives a tool's name 128 characters at most; what is longer, or cannot be shown on one line of
+# every format, gets no row of its own.
+_NAME_LIMIT = 256
+_UNFIT = re.compile(r"[\x00-\x09\x0b-\x1f\x7f\ud800-\udfff]")
+# Seconds; upper bounds of the histogram. A hit takes well below a millisecond, and a call may take
+# as long as MCP_REQUEST_TIMEOUT, 300 s.
+BOUNDS = (
+    *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
+    *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0),
+)
 # Percentiles are of the last so many calls: enough for a p99, small enough to sort at once.
 _SAMPLES = 1024
 _TOGETHER = 256
@@ -26,6 +39,7 @@ class _Row:
     """What is known of one tool or method."""
 
     requests: int = 0
+    attempts: int = 0
     retries: int = 0
     seconds: float = 0.0
     verdicts: Counter[str] = field(default_factory=Counter)
@@ -33,9 +47,12 @@ class _Row:
     codes: Counter[str] = field(default_factory=Counter)
     invalidations: int = 0  # how often its calls made stored answers invalid
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
+    buckets: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
+    exemplars: dict[int, tuple[str, float]] = field(default_factory=dict)  # by bucket, the latest
 
     def add(self, outcome: Outcome) -> None:
         self.requests += 1
+        self.attempts += outcome.attempts
         self.retries += max(0, outcome.attempts - 1)
         self.seconds += outcome.seconds
         self.verdicts[outcome.verdict.value] += 1
@@ -43,23 +60,31 @@ class _Row:
         if outcome.code:
             self.codes[outcome.code] += 1
         self.recent.append(outcome.seconds)
+        bucket = bisect_left(BOUNDS, outcome.seconds)
+        self.buckets[bucket] += 1
+        if outcome.trace_id:
+            self.exemplars[bucket] = (outcome.trace_id, outcome.seconds)
 
     def merge(self, other: "_Row") -> None:
         self.requests += other.requests
+        self.attempts += other.attempts
         self.retries += other.retries
         self.seconds += other.seconds
         self.verdicts += other.verdicts
         self.cache += other.cache
         self.codes += other.codes
         self.invalidations += other.invalidations
+        self.buckets = [one + more for one, more in zip(self.buckets, other.buckets, strict=True)]
+        self.exemplars |= other.exemplars
 
     def cached(self) -> dict[str, Any]:
         """Return what the cache did for it."""
         told = self.cache["hit"] + self.cache["stale"]
-        looked = told + self.cache["miss"] + self.cache["collapsed"]
+        missed = self.cache["miss"] + self.cache["expired"]
+        looked = told + missed + self.cache["collapsed"]
         return {
             "hits": self.cache["hit"],
-            "misses": self.cache["miss"],
+            "misses": missed,
             "collapsed": self.cache["collapsed"],
             "stale": self.cache["stale"],
             "hit_ratio": ratio(told, looked),
@@ -88,6 +113,22 @@ class _Row:
         }
 
 
+class Counted(NamedTuple):
+    """What was counted of one tool or method: values that nobody changes any more."""
+
+    service: str
+    tool: str
+    verdicts: Mapping[str, int]
+    cache: Mapping[str, int]
+    codes: Mapping[str, int]
+    attempts: int
+    retries: int
+    invalidations: int
+    seconds: float
+    buckets: Sequence[int]  # one for each of BOUNDS, and one beyond
+    exemplars: Mapping[int, tuple[str, float]]  # by bucket: trace and seconds
+
+
 class Metrics:
     """Count how calls ended, per tool; the total is added up when somebody asks."""
 
@@ -95,6 +136,7 @@ class Metrics:
         self._rows: dict[tuple[str, str], _Row] = {}
         self._recent: deque[float] = deque(maxlen=_SAMPLES)
         self._uncounted: list[Outcome] = []
+        self._settled = False  # all rows are full, and of names that were right once
         self.in_flight = 0
 
     def began(self) -> None:
@@ -114,16 +156,54 @@ class Metrics:
 
     def _count(self) -> None:
         for outcome in self._uncounted:
-            self._row(outcome.service, outcome.tool).add(outcome)
+            worked = outcome.verdict is Verdict.OK
+            self._row(outcome.service, outcome.tool, worked=worked).add(outcome)
             self._recent.append(outcome.seconds)
         self._uncounted.clear()
 
-    def _row(self, service: str, tool: str) -> _Row:
+    def _row(self, service: str, tool: str, *, worked: bool = False) -> _Row:
         row = self._rows.get((service, tool))
         if row is None:
-            key = ("", OTHER) if len(self._rows) >= _TOOLS_LIMIT else (service, tool)
-            row = self._rows.setdefault(key, _Row())
+            fits = is_fit(service) and is_fit(tool)
+            has_place = len(self._rows) < _TOOLS_LIMIT or (worked and self._makes_place())
+            row = self._rows.setdefault((service, tool) if fits and has_place else _OTHERS, _Row())
         return row
+
+    def _makes_place(self) -> bool:
+        """Fold a row of which no call ever went well into that of the others; True if there was one.
+
+        Whoever calls tools that do not exist must not take the places of those that do.
+        """
+        if self._settled:
+            return False
+        for key, row in self._rows.items():
+            if key != _OTHERS and not row.verdicts[Verdict.OK.value]:
+                others = self._rows.setdefault(_OTHERS, _Row())
+                others.merge(self._rows.pop(key))
+                others.recent.extend(row.recent)
+                return True
+        self._settled = True
+        return False
+
+    def counted(self) -> list[Counted]:
+        """Return a copy of all rows, which may be read in another thread."""
+        self._count()
+        return [
+            Counted(
+                service,
+                tool,
+                dict(row.verdicts),
+                dict(row.cache),
+                dict(row.codes),
+                row.attempts,
+                row.retries,
+                row.invalidations,
+                row.seconds,
+                tuple(row.buckets),
+                dict(row.exemplars),
+            )
+            for (service, tool), row in self._rows.items()
+        ]
 
     def _total(self) -> _Row:
         self._count()
@@ -156,6 +236,11 @@ class Metrics:
             for (service, tool), row in self._rows.items()
         ]
         return {"in_flight": self.in_flight, "total": total, "tools": rows}
+
+
+def is_fit(name: str) -> bool:
+    """Tell whether a name from outside may stand in a table and in a label."""
+    return len(name) <= _NAME_LIMIT and not _UNFIT.search(name)
 
 
 def held(kept: Kept, service: str, tool: str) -> Mapping[str, int]:

@@ -182,6 +182,8 @@ async def test_a_caller_that_leaves_before_the_answer_has_left() -> None:
     [
         (None, "bypass"),
         (CacheNote(hit=True), "hit"),
+        (CacheNote(hit=True, stale="stale-if-error"), "stale"),
+        (CacheNote(forwarded="stale"), "expired"),
         (CacheNote(collapsed=True, forwarded="miss"), "collapsed"),
         (CacheNote(forwarded="miss", stored=True), "miss"),
         (CacheNote(forwarded="request"), "request"),

@@ -6,7 +6,15 @@ from hypothesis import strategies as st
 
 from mcp_proxy.core.outcome import Outcome
 from mcp_proxy.core.verdict import Verdict
-from mcp_proxy.signals.metrics import OTHER, Metrics, milliseconds, percentiles, ratio
+from mcp_proxy.signals.metrics import (
+    BOUNDS,
+    OTHER,
+    Counted,
+    Metrics,
+    milliseconds,
+    percentiles,
+    ratio,
+)
 
 
 def outcome(
@@ -18,8 +26,9 @@ def outcome(
     attempts: int = 1,
     cache: str = "bypass",
     code: str | None = None,
+    trace_id: str = "",
 ) -> Outcome:
-    return Outcome(service, tool, verdict, seconds, attempts, cache, code)
+    return Outcome(service, tool, verdict, seconds, attempts, cache, code, trace_id)
 
 
 def counted(*outcomes: Outcome) -> Metrics:
@@ -105,10 +114,10 @@ def test_only_what_came_after_the_first_try_is_a_retry() -> None:
 
 
 def test_the_hit_ratio_is_of_those_who_looked() -> None:
-    words = ["hit", "hit", "hit", "stale", "miss", "collapsed", "bypass", "request"]
-    metrics = counted(*(outcome(cache=word) for word in words))
+    words = ["hit", "hit", "hit", "stale", "miss", "expired", "expired", "collapsed"]
+    metrics = counted(*(outcome(cache=word) for word in [*words, "bypass", "request"]))
     assert metrics.snapshot({})["total"]["cache"] == {
-        "hits": 3, "misses": 1, "collapsed": 1, "stale": 1, "hit_ratio": 0.6667,
+        "hits": 3, "misses": 3, "collapsed": 1, "stale": 1, "hit_ratio": 0.5,
         "invalidations": 0,
     }  # fmt: skip
 
@@ -178,6 +187,68 @@ def test_names_without_end_share_one_row() -> None:
     assert rows["known"]["requests"] == 2
     assert (rows[OTHER]["service"], rows[OTHER]["requests"]) == ("", 100_001 - 500)
     assert metrics.snapshot({})["total"]["requests"] == 100_002
+
+
+def test_a_tool_that_works_gets_the_place_of_a_name_that_never_did() -> None:
+    """F43: made-up names must not take the places of the real ones."""
+    metrics = counted(*(outcome(f"made-up-{n}", Verdict.CLIENT_FAULT) for n in range(600)))
+    assert len(metrics.counted()) == 501
+    for number in range(510):
+        metrics.began()
+        metrics.ended(outcome(f"tool-{number}", seconds=0.2))
+    rows = {row.tool: row for row in metrics.counted()}
+    assert len(rows) == 501
+    assert rows.keys() - {OTHER} == {f"tool-{number}" for number in range(500)}
+    assert rows[OTHER].verdicts == {"client_fault": 600, "ok": 10}
+    assert sum(rows[OTHER].buckets) == 610
+    assert metrics.snapshot({})["total"]["requests"] == 1110
+
+
+@pytest.mark.parametrize("name", ["x" * 257, "a\0b", "a\x1b[2J", "a\rb", "\ud800", "a\tb", "\x7f"])
+def test_a_name_that_cannot_be_shown_has_no_row(name: str) -> None:
+    """F41."""
+    metrics = counted(outcome(name), outcome(service=name), outcome('a\n"\\b'), outcome("x" * 256))
+    rows = {(row.service, row.tool): sum(row.verdicts.values()) for row in metrics.counted()}
+    assert rows == {("", OTHER): 2, ("jira", 'a\n"\\b'): 1, ("jira", "x" * 256): 1}
+
+
+def test_a_row_tells_what_was_counted() -> None:
+    metrics = counted(
+        outcome(seconds=0.0005, attempts=3, cache="miss", trace_id="a"),
+        outcome(seconds=0.0006, verdict=Verdict.BUSY, code="overloaded", attempts=0),
+        outcome(seconds=0.0006, trace_id="b"),
+        outcome(seconds=0.0007, trace_id="c"),
+        outcome(seconds=400.0),
+    )
+    metrics.invalidated("jira", "look")
+    [row] = metrics.counted()
+    buckets = [0] * (len(BOUNDS) + 1)
+    buckets[0], buckets[1], buckets[-1] = 1, 3, 1  # a bound belongs to its bucket
+    assert row == Counted(
+        "jira",
+        "look",
+        {"ok": 4, "busy": 1},
+        {"miss": 1, "bypass": 4},
+        {"overloaded": 1},
+        attempts=6,
+        retries=2,
+        invalidations=1,
+        seconds=pytest.approx(400.0024),
+        buckets=tuple(buckets),
+        exemplars={0: ("a", 0.0005), 1: ("c", 0.0007)},
+    )
+
+
+def test_what_was_handed_out_does_not_change() -> None:
+    """It is read in another thread."""
+    metrics = counted(outcome(trace_id="a"))
+    [before] = metrics.counted()
+    kept = repr(before)
+    metrics.began()
+    metrics.ended(outcome(verdict=Verdict.BUSY, cache="hit", code="overloaded", trace_id="b"))
+    metrics.invalidated("jira", "look")
+    assert metrics.counted() != [before]
+    assert repr(before) == kept
 
 
 def test_percentiles_are_of_the_latest_calls() -> None:
