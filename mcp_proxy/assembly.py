@@ -32,7 +32,7 @@ from mcp_proxy.edge.live import Live
 from mcp_proxy.edge.names import Names
 from mcp_proxy.edge.own import Own, Sources
 from mcp_proxy.edge.pool import Pools, open_pools
-from mcp_proxy.layers.admit import Admit, Bounds
+from mcp_proxy.layers.admit import REASONS, Admit, Bounds
 from mcp_proxy.layers.cache import Cache
 from mcp_proxy.layers.chain import Forward, Layer, join
 from mcp_proxy.layers.clock import SystemClock, Tasks
@@ -54,6 +54,7 @@ from mcp_proxy.signals.errors import Errors
 from mcp_proxy.signals.events import Events
 from mcp_proxy.signals.logs import Log, Renderer
 from mcp_proxy.signals.metrics import Metrics
+from mcp_proxy.signals.prometheus import Prometheus, Reached, Seen
 from mcp_proxy.signals.said import Said
 from mcp_proxy.stores.fanout import Fanout
 from mcp_proxy.stores.memory import MemoryShelf
@@ -63,6 +64,7 @@ from mcp_proxy.target import Common, Target
 from mcp_proxy.upstream.catalogue import OURSELVES, Catalogue
 from mcp_proxy.upstream.fleet import Fleet
 from mcp_proxy.upstream.homes import Homes
+from mcp_proxy.upstream.presence import State
 from mcp_proxy.upstream.sessions import Sessions
 
 # Seconds for the answers of calls that outlast the grace.
@@ -382,6 +384,7 @@ class Sidecar:
             Sources(
                 health=self.health,
                 metrics=self._metrics if self._settings.signals.enable_metrics else None,
+                prometheus=Prometheus(self._seen, self._clock.now, self._tasks).page,
                 clear=self._clear,
                 ready=lambda: not self.inbound.draining,
                 live=self.live,
@@ -503,6 +506,38 @@ class Sidecar:
             "log_lines_dropped": self._log.dropped,
             "uptime_seconds": round(self._clock.now() - self._began, 3),
         }
+
+    def _seen(self) -> Seen:
+        """Return what `/metrics` tells, to be rendered elsewhere."""
+        load: dict[str, Any] = self.admit.snapshot()
+        uptime = self._clock.now() - self._began
+        return Seen(
+            tools=self.metrics.counted(),
+            in_flight=self.metrics.in_flight,
+            answered_at_once=self.inbound.express.answered if self.inbound.express else 0,
+            concurrency=load,
+            shed={reason: load["shed"].get(reason, 0) for reason in REASONS},
+            circuits=self._circuits(),
+            targets=[self._reached(target, load["in_flight"]) for target in self.targets],
+            cache=self.shelf.snapshot() if self.shelf is not None else None,
+            sessions=len(self.sessions),
+            open_streams=self.pools.open_streams,
+            log_lines_dropped=self._log.dropped,
+            began=self._clock.epoch() - uptime,
+            uptime=uptime,
+            version=__version__,
+        )
+
+    def _reached(self, target: Target, admitted: int) -> Reached:
+        # the calls of each target are counted only where there is a choice
+        alone = len(self.targets) == 1
+        return Reached(
+            target.name,
+            up=target.presence.state is State.PRESENT,
+            healthy=target.monitor.healthy and not target.monitor.failures,
+            calls=admitted if alone else target.calls.under_way,
+            streams=self.pools.open_streams if alone else target.streams.under_way,
+        )
 
     async def _clear(self, narrowed: Mapping[str, str]) -> dict[str, Any]:
         cleared: int | None = 0

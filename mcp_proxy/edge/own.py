@@ -9,6 +9,7 @@ import orjson
 from aiohttp import web
 from multidict import CIMultiDict
 
+from mcp_proxy.core.accept import JSON, OPENMETRICS, TEXT, Form, preferred
 from mcp_proxy.core.call import EMPTY, Reply, Whole
 from mcp_proxy.core.errors import BadRequestError
 from mcp_proxy.edge.live import Live
@@ -26,6 +27,8 @@ class Sources:
 
     health: Callable[[], tuple[int, dict[str, Any]]]
     metrics: Callable[[], dict[str, Any]] | None  # None: MCP_ENABLE_METRICS is false
+    # content type and page in TEXT or OPENMETRICS
+    prometheus: Callable[[Form], Awaitable[tuple[str, bytes]]]
     clear: Callable[[Mapping[str, str]], Awaitable[dict[str, Any]]]
     ready: Callable[[], bool]
     live: Live
@@ -47,6 +50,7 @@ class Own:
             "/api/events": {"GET": self._events},
             "/api/events/ws": {"GET": self._event_socket},
             "/api/events/schema": {"GET": self._event_schema},
+            "/metrics": {"GET": self._prometheus},
         }
 
     @staticmethod
@@ -95,9 +99,24 @@ class Own:
         return shown(report, status)
 
     async def _metrics(self, request: web.BaseRequest) -> Reply:
+        return await self._counts(request, JSON, TEXT, OPENMETRICS)
+
+    async def _prometheus(self, request: web.BaseRequest) -> Reply:
+        return await self._counts(request, TEXT, OPENMETRICS)
+
+    async def _counts(self, request: web.BaseRequest, *offered: Form) -> Reply:
         if self._sources.metrics is None:
             return problem(404, "not_found", "MCP_ENABLE_METRICS is false.")
-        return self._refusal(request) or shown(self._sources.metrics())
+        refused = self._refusal(request)
+        if refused is not None:
+            return refused
+        # whoever accepts nothing of it gets what he would get without asking (RFC 9110, 12.5.1)
+        form = preferred(",".join(request.headers.getall("Accept", ())), offered) or offered[0]
+        if form == JSON:
+            return shown(self._sources.metrics())
+        kind, page = await self._sources.prometheus(form)
+        fields = {"Content-Type": kind, "Cache-Control": "no-store", "Vary": "Accept"}
+        return Reply(200, CIMultiDict(fields), Whole(page))
 
     async def _events(self, request: web.BaseRequest) -> Reply:
         if request.method == "HEAD":

@@ -9,6 +9,7 @@ import pytest
 
 from tests.edge.conftest import Opened
 from tests.edge.wire import (
+    Exchange,
     Front,
     Upstream,
     answer,
@@ -22,7 +23,7 @@ from tests.edge.wire import (
 )
 
 OURS = [
-    *("/livez", "/readyz", "/api/health", "/api/metrics", "/api/cache/clear"),
+    *("/livez", "/readyz", "/api/health", "/api/metrics", "/api/cache/clear", "/metrics"),
     *("/api/events", "/api/events/ws", "/api/events/schema"),
 ]
 ISSUE = {"service": "jira", "tool_name": "jira_get_issue", "params": {}}
@@ -255,6 +256,121 @@ async def test_what_is_off_is_shown_as_off(front: Opened) -> None:
     assert (await sidecar.ask(post(CLEAR, b""))).json == {"cleared": "all", "entries": 0}
 
 
+# --- metrics, as Prometheus reads them
+
+PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    ("path", "accept", "kind"),
+    [
+        ("/metrics", [], PROMETHEUS),
+        ("/metrics", ["*/*"], PROMETHEUS),
+        ("/metrics", ["image/png"], PROMETHEUS),
+        ("/metrics", ["application/json"], PROMETHEUS),
+        ("/metrics", ["application/openmetrics-text"], OPENMETRICS),
+        ("/metrics", ["application/openmetrics-text;q=0.5,text/plain"], PROMETHEUS),
+        ("/metrics", ["text/plain;q=0.5", "application/openmetrics-text"], OPENMETRICS),
+        ("/api/metrics", ["text/plain"], PROMETHEUS),
+        ("/api/metrics", ["application/openmetrics-text;version=1.0.0"], OPENMETRICS),
+        ("/api/metrics", [], "application/json"),
+        ("/api/metrics", ["*/*"], "application/json"),
+        ("/api/metrics", ["image/png"], "application/json"),
+        ("/api/metrics", ["application/json, text/plain, */*"], "application/json"),
+    ],
+)
+async def test_metrics_come_in_the_form_that_is_asked_for(
+    front: Opened, upstream: Upstream, path: str, accept: list[str], kind: str
+) -> None:
+    """DESIGN section 6; and HEAD tells the same without saying it."""
+    upstream.plays(answer(result(1, tools=[])))
+    sidecar = await front()
+    await sidecar.ask(post("/mcp", LIST))
+    asked = [f"Accept: {one}" for one in accept]
+    heard = await sidecar.ask(get(path, *asked))
+    assert (heard.status, heard["Content-Type"]) == (200, kind)
+    assert heard["Cache-Control"] == "no-store"
+    if kind == "application/json":
+        assert heard.json["total"]["requests"] == 1
+    else:
+        counted = b'mcp_sidecar_calls_total{service="",tool="tools/list",verdict="ok"} 1.0\n'
+        assert counted in heard.body
+        assert heard.body.endswith(b"# EOF\n") == (kind == OPENMETRICS)
+    head = await sidecar.ask(request("HEAD", path, *asked))
+    assert (head.status, head["Content-Type"], head.body) == (200, kind, b"")
+    assert int(head["Content-Length"]) > 0
+    assert len(upstream.asked) == 1
+
+
+async def test_prometheus_is_told_how_everything_stands(front: Opened, upstream: Upstream) -> None:
+    upstream.plays(answer(result(1, tools=[])))
+    sidecar = await watched(front, upstream)
+    for _ in range(2):
+        await sidecar.ask(post("/mcp", LIST))
+    told = (await sidecar.ask(get("/metrics"))).body.decode().splitlines()
+    target = sidecar.sidecar.targets[0].name
+    listed = 'service="",tool="tools/list"'
+    for line in [
+        f'mcp_sidecar_target_up{{target="{target}"}} 1.0',
+        f'mcp_sidecar_target_healthy{{target="{target}"}} 1.0',
+        f'mcp_sidecar_circuit_state{{circuit="target {target}",state="closed"}} 1.0',
+        f'mcp_sidecar_cache_results_total{{result="hit",{listed}}} 1.0',
+        f'mcp_sidecar_cache_results_total{{result="miss",{listed}}} 1.0',
+        f"mcp_sidecar_call_duration_seconds_count{{{listed}}} 2.0",
+        f"mcp_sidecar_attempts_total{{{listed}}} 1.0",
+        'mcp_sidecar_calls_shed_total{reason="queue_full"} 0.0',
+        "mcp_sidecar_cache_entries 1.0",
+        "mcp_sidecar_answered_at_once_total 1.0",
+        "mcp_sidecar_calls_in_flight 0.0",
+    ]:
+        assert line in told
+
+
+async def test_prometheus_sees_calls_at_their_target(front: Opened, upstream: Upstream) -> None:
+    """With one target, and with several."""
+    may_end = asyncio.Event()
+
+    async def slow(exchange: Exchange) -> None:
+        await may_end.wait()
+        await exchange.send(answer(result(1, content=[])))
+
+    upstream.plays(slow)
+    other = f"http://127.0.0.1:{unused_port()}"
+    for urls in (upstream.url, f"{upstream.url},{other}"):
+        begun = upstream.begun
+        sidecar = await front(MCP_UPSTREAM_URL=urls)
+        async with sidecar.client() as client:
+            await client.send(post("/mcp", tool("look")))
+            await upstream.until(lambda: upstream.begun > begun)  # noqa: B023 - awaited here
+            told = (await sidecar.ask(get("/metrics"))).body.decode()
+            name = sidecar.sidecar.targets[0].name
+            assert f'mcp_sidecar_target_calls{{target="{name}"}} 1.0\n' in told
+            may_end.set()
+            assert (await client.hear()).status == 200
+        may_end.clear()
+
+
+async def test_metrics_of_several_sidecars_are_their_own(front: Opened, upstream: Upstream) -> None:
+    upstream.plays(answer(result(1, tools=[])))
+    first, second = await front(), await front(MCP_ENABLE_CACHING="false")
+    await first.ask(post("/mcp", LIST))
+    told = [(await one.ask(get("/metrics"))).body for one in (first, second)]
+    assert [b'tool="tools/list"' in one for one in told] == [True, False]
+    assert [b"mcp_sidecar_cache_entries" in one for one in told] == [True, False]
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/api/metrics"])
+async def test_prometheus_gets_nothing_when_metrics_are_off(
+    front: Opened, upstream: Upstream, path: str
+) -> None:
+    """DESIGN section 7; the server's own page is not shown in its place."""
+    sidecar = await front(MCP_ENABLE_METRICS="false")
+    heard = await sidecar.ask(get(path, "Accept: text/plain"))
+    assert (heard.status, heard.json["code"]) == (404, "not_found")
+    assert upstream.asked == []
+
+
 # --- clearing the cache
 
 
@@ -396,7 +512,15 @@ async def test_a_clear_is_told(filled: Front) -> None:
 # --- the admin token
 
 
-@pytest.mark.parametrize("raw", [get("/api/metrics"), post(CLEAR, b"")])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        get("/api/metrics"),
+        get("/api/metrics", "Accept: text/plain"),
+        get("/metrics"),
+        post(CLEAR, b""),
+    ],
+)
 async def test_the_token_guards_what_changes_or_reveals(front: Opened, raw: bytes) -> None:
     sidecar = await front(MCP_ADMIN_TOKEN=TOKEN)
     wrong = ["", "Authorization: Bearer x", BEARER + "x", BEARER.replace("Bearer", "Basic")]
