@@ -493,9 +493,10 @@ class Sidecar:
             return None
         return {**self.shelf.snapshot(), **self.metrics.cache(self.shelf.kept())}
 
-    def _metrics(self) -> dict[str, Any]:
+    async def _metrics(self) -> dict[str, Any]:
+        kept = self.shelf.kept() if self.shelf is not None else {}
         return {
-            **self.metrics.snapshot(self.shelf.kept() if self.shelf is not None else {}),
+            **await self.metrics.snapshot(kept, self._clock.sleep),
             "circuits": self._circuits(),
             "cache": self.shelf.snapshot() if self.shelf is not None else None,
             "open_streams": self.pools.open_streams,

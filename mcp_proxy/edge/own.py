@@ -26,7 +26,7 @@ class Sources:
     """Where the answers come from; the assembly joins them."""
 
     health: Callable[[], tuple[int, dict[str, Any]]]
-    metrics: Callable[[], dict[str, Any]] | None  # None: MCP_ENABLE_METRICS is false
+    metrics: Callable[[], Awaitable[dict[str, Any]]] | None  # None: MCP_ENABLE_METRICS is false
     # content type and page in TEXT or OPENMETRICS
     prometheus: Callable[[Form], Awaitable[tuple[str, bytes]]]
     clear: Callable[[Mapping[str, str]], Awaitable[dict[str, Any]]]
@@ -113,7 +113,7 @@ class Own:
         # whoever accepts nothing of it gets what he would get without asking (RFC 9110, 12.5.1)
         form = preferred(",".join(request.headers.getall("Accept", ())), offered) or offered[0]
         if form == JSON:
-            return shown(self._sources.metrics())
+            return shown(await self._sources.metrics())
         kind, page = await self._sources.prometheus(form)
         fields = {"Content-Type": kind, "Cache-Control": "no-store", "Vary": "Accept"}
         return Reply(200, CIMultiDict(fields), Whole(page))

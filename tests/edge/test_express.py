@@ -16,7 +16,18 @@ from mcp_proxy.core.call import Call, Reply, Whole
 from mcp_proxy.edge import connection
 from mcp_proxy.edge.express import Express, spells
 from tests.edge.conftest import Opened
-from tests.edge.wire import Client, Exchange, Front, Said, Upstream, answer, post, request, tool
+from tests.edge.wire import (
+    Client,
+    Exchange,
+    Front,
+    Said,
+    Upstream,
+    answer,
+    get,
+    post,
+    request,
+    tool,
+)
 from tests.edge.wire import sidecar as opened
 from tests.fakes import call, settle
 from tests.leaping import leap, leaping
@@ -113,7 +124,7 @@ async def test_every_call_is_counted_and_told(
     asked = post("/api/call-tool", LOOK)
     async with warmed(front, upstream, rules, asked) as (sidecar, client):
         await client.ask(asked)
-        (row,) = sidecar.sidecar.metrics.snapshot({})["tools"]
+        (row,) = (await sidecar.ask(get("/api/metrics"))).json["tools"]
     assert (row["requests"], row["cache"]["hits"]) == (2, 1)
     told = [event for event in sidecar.told() if event["event"] == "tool.call.completed"]
     assert [event["cache"] for event in told] == ["miss", "hit"]

@@ -1,5 +1,8 @@
 """Counts of this process: what they say, and that they stay small."""
 
+import asyncio
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,11 +13,13 @@ from mcp_proxy.signals.metrics import (
     BOUNDS,
     OTHER,
     Counted,
+    Kept,
     Metrics,
     milliseconds,
     percentiles,
     ratio,
 )
+from tests.fakes import FakeClock
 
 
 def outcome(
@@ -39,8 +44,12 @@ def counted(*outcomes: Outcome) -> Metrics:
     return metrics
 
 
+def snapshot(metrics: Metrics, kept: Kept | None = None) -> dict[str, Any]:
+    return asyncio.run(metrics.snapshot(kept or {}, FakeClock().sleep))
+
+
 def test_nothing_is_shown_as_nothing() -> None:
-    shown = Metrics().snapshot({})
+    shown = snapshot(Metrics())
     assert shown["in_flight"] == 0
     assert shown["tools"] == []
     assert shown["total"] == {
@@ -76,9 +85,9 @@ def test_each_tool_has_its_row_and_all_have_one() -> None:
     metrics = counted(
         outcome(), outcome(service="salesforce"), outcome("find"), outcome(verdict=Verdict.BUSY)
     )
-    rows = {(row["service"], row["tool"]): row["requests"] for row in metrics.snapshot({})["tools"]}
+    rows = {(row["service"], row["tool"]): row["requests"] for row in snapshot(metrics)["tools"]}
     assert rows == {("jira", "look"): 2, ("salesforce", "look"): 1, ("jira", "find"): 1}
-    assert metrics.snapshot({})["total"]["requests"] == 4
+    assert snapshot(metrics)["total"]["requests"] == 4
 
 
 @pytest.mark.parametrize(
@@ -96,27 +105,25 @@ def test_a_tool_that_failed_is_an_error_and_a_departure_is_none(
     verdict: Verdict, errors: int
 ) -> None:
     """F7: counted as tool error."""
-    total = counted(outcome(), outcome(), outcome(), outcome(verdict=verdict)).snapshot({})["total"]
+    total = snapshot(counted(outcome(), outcome(), outcome(), outcome(verdict=verdict)))["total"]
     assert (total["errors"], total["error_rate"]) == (errors, errors / 4)
     assert sum(total["verdicts"].values()) == 4
 
 
 def test_our_own_errors_are_counted_by_their_code() -> None:
-    total = counted(outcome(code="circuit_open"), outcome(code="circuit_open"), outcome()).snapshot(
-        {}
-    )
+    total = snapshot(counted(outcome(code="circuit_open"), outcome(code="circuit_open"), outcome()))
     assert total["total"]["proxy_errors"] == {"circuit_open": 2}
 
 
 def test_only_what_came_after_the_first_try_is_a_retry() -> None:
     metrics = counted(outcome(attempts=4), outcome(attempts=1), outcome(attempts=0))
-    assert metrics.snapshot({})["total"]["retries"] == 3
+    assert snapshot(metrics)["total"]["retries"] == 3
 
 
 def test_the_hit_ratio_is_of_those_who_looked() -> None:
     words = ["hit", "hit", "hit", "stale", "miss", "expired", "expired", "collapsed"]
     metrics = counted(*(outcome(cache=word) for word in [*words, "bypass", "request"]))
-    assert metrics.snapshot({})["total"]["cache"] == {
+    assert snapshot(metrics)["total"]["cache"] == {
         "hits": 3, "misses": 3, "collapsed": 1, "stale": 1, "hit_ratio": 0.5,
         "invalidations": 0,
     }  # fmt: skip
@@ -153,7 +160,7 @@ def test_each_tool_shows_what_the_cache_did_for_it() -> None:
             "hit_ratio": 0.0, "invalidations": 1, **nothing,
         },
     }  # fmt: skip
-    shown = {row["tool"]: row["cache"] for row in metrics.snapshot(kept)["tools"]}
+    shown = {row["tool"]: row["cache"] for row in snapshot(metrics, kept)["tools"]}
     assert shown["look"].items() >= held.items()
     assert shown["chat"].items() >= nothing.items()
 
@@ -163,14 +170,12 @@ def test_invalidations_of_names_without_end_share_one_row() -> None:
     metrics = Metrics()
     for number in range(2000):
         metrics.invalidated("", f"tool-{number}")
-    assert len(metrics.snapshot({})["tools"]) == 501
+    assert len(snapshot(metrics)["tools"]) == 501
     assert metrics.cache({})["invalidations"] == 2000
 
 
 def test_latency_is_told_in_milliseconds() -> None:
-    latency = counted(outcome(seconds=0.1), outcome(seconds=0.3)).snapshot({})["total"][
-        "latency_ms"
-    ]
+    latency = snapshot(counted(outcome(seconds=0.1), outcome(seconds=0.3)))["total"]["latency_ms"]
     assert latency == {"mean": 200.0, "p50": 100.0, "p95": 300.0, "p99": 300.0}
 
 
@@ -182,11 +187,11 @@ def test_names_without_end_share_one_row() -> None:
         metrics.ended(outcome(f"tool-{number}"))
     metrics.began()
     metrics.ended(outcome("known"))
-    rows = {row["tool"]: row for row in metrics.snapshot({})["tools"]}
+    rows = {row["tool"]: row for row in snapshot(metrics)["tools"]}
     assert len(rows) == 501
     assert rows["known"]["requests"] == 2
     assert (rows[OTHER]["service"], rows[OTHER]["requests"]) == ("", 100_001 - 500)
-    assert metrics.snapshot({})["total"]["requests"] == 100_002
+    assert snapshot(metrics)["total"]["requests"] == 100_002
 
 
 def test_a_tool_that_works_gets_the_place_of_a_name_that_never_did() -> None:
@@ -201,7 +206,7 @@ def test_a_tool_that_works_gets_the_place_of_a_name_that_never_did() -> None:
     assert rows.keys() - {OTHER} == {f"tool-{number}" for number in range(500)}
     assert rows[OTHER].verdicts == {"client_fault": 600, "ok": 10}
     assert sum(rows[OTHER].buckets) == 610
-    assert metrics.snapshot({})["total"]["requests"] == 1110
+    assert snapshot(metrics)["total"]["requests"] == 1110
 
 
 @pytest.mark.parametrize("name", ["x" * 257, "a\0b", "a\x1b[2J", "a\rb", "\ud800", "a\tb", "\x7f"])
@@ -239,6 +244,24 @@ def test_a_row_tells_what_was_counted() -> None:
     )
 
 
+async def test_calls_go_on_between_two_rows() -> None:
+    """Also those whose tool has no row yet, and those that take the place of another."""
+    metrics = counted(*(outcome(f"tool-{number}", Verdict.BUSY) for number in range(500)))
+    asked = 0
+
+    async def others(_: float) -> None:
+        nonlocal asked
+        asked += 1
+        metrics.began()
+        metrics.ended(outcome(f"late-{asked}"))
+        metrics.counted()
+
+    told = await metrics.snapshot({}, others)
+    assert asked == len(told["tools"]) == 500
+    assert {row["requests"] for row in told["tools"]} == {1}
+    assert told["total"]["requests"] == 1000
+
+
 def test_what_was_handed_out_does_not_change() -> None:
     """It is read in another thread."""
     metrics = counted(outcome(trace_id="a"))
@@ -256,7 +279,7 @@ def test_percentiles_are_of_the_latest_calls() -> None:
     for _ in range(1024):
         metrics.began()
         metrics.ended(outcome(seconds=0.001))
-    assert metrics.snapshot({})["total"]["latency_ms"]["p99"] == 1.0
+    assert snapshot(metrics)["total"]["latency_ms"]["p99"] == 1.0
 
 
 @pytest.mark.parametrize(
