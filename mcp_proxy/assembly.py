@@ -32,6 +32,7 @@ from mcp_proxy.edge.live import Live
 from mcp_proxy.edge.names import Names
 from mcp_proxy.edge.own import Own, Sources
 from mcp_proxy.edge.pool import Pools, open_pools
+from mcp_proxy.effective import effective
 from mcp_proxy.layers.admit import REASONS, Admit, Bounds
 from mcp_proxy.layers.cache import Cache
 from mcp_proxy.layers.chain import Forward, Layer, join
@@ -388,6 +389,7 @@ class Sidecar:
                 clear=self._clear,
                 ready=lambda: not self.inbound.draining,
                 live=self.live,
+                config=lambda: effective(self._settings),
                 event_schema=schemas.all_of_them(),
             ),
             token.get_secret_value() if token else None,

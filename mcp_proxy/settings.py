@@ -18,6 +18,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
 )
@@ -505,6 +506,17 @@ class Settings(BaseSettings):
     signals: Signals = Signals()
     tools: dict[str, Tool] = {}
     failures: Failures = Failures()
+    _origins: dict[tuple[str, ...], str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def origins(self) -> Mapping[tuple[str, ...], str]:
+        """Return where each value by section and key came from; what is missing is a default."""
+        return self._origins
+
+    def of(self, origins: Mapping[tuple[str, ...], str]) -> "Settings":
+        """Remember where the values came from."""
+        self._origins = dict(origins)
+        return self
 
 
 # Read before the model is: it says where the file is.
@@ -606,7 +618,7 @@ class Loader:
             self._faults += [self._fault(fault) for fault in error.errors()]
         else:
             if not self._faults:
-                return settings
+                return settings.of(self._origins)
         raise SettingsError(self._faults)
 
     def _flat_flags(self, flags: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:

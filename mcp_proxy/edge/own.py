@@ -12,6 +12,7 @@ from multidict import CIMultiDict
 from mcp_proxy.core.accept import JSON, OPENMETRICS, TEXT, Form, preferred
 from mcp_proxy.core.call import EMPTY, Reply, Whole
 from mcp_proxy.core.errors import BadRequestError
+from mcp_proxy.edge import dashboard
 from mcp_proxy.edge.live import Live
 
 # Narrowings of a cache clear that are understood; anything else is refused, not ignored: a typing
@@ -32,6 +33,7 @@ class Sources:
     clear: Callable[[Mapping[str, str]], Awaitable[dict[str, Any]]]
     ready: Callable[[], bool]
     live: Live
+    config: Callable[[], dict[str, Any]]
     event_schema: Mapping[str, Any]
 
 
@@ -47,10 +49,13 @@ class Own:
             "/api/health": {"GET": self._health},
             "/api/cache/clear": {"POST": self._clear},
             "/api/metrics": {"GET": self._metrics},
+            "/api/config": {"GET": self._config},
             "/api/events": {"GET": self._events},
             "/api/events/ws": {"GET": self._event_socket},
             "/api/events/schema": {"GET": self._event_schema},
             "/metrics": {"GET": self._prometheus},
+            f"{dashboard.PAGE}/": {"GET": dashboard.moved},
+            **{path: {"GET": dashboard.answer} for path in dashboard.files()},
         }
 
     @staticmethod
@@ -117,6 +122,9 @@ class Own:
         kind, page = await self._sources.prometheus(form)
         fields = {"Content-Type": kind, "Cache-Control": "no-store", "Vary": "Accept"}
         return Reply(200, CIMultiDict(fields), Whole(page))
+
+    async def _config(self, request: web.BaseRequest) -> Reply:
+        return self._refusal(request) or shown(self._sources.config())
 
     async def _events(self, request: web.BaseRequest) -> Reply:
         if request.method == "HEAD":
