@@ -5,6 +5,7 @@ The shell stands open and says nothing of the server; what it shows it asks for 
 
 import gzip
 import hashlib
+import re
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -39,6 +40,9 @@ _HEADERS = {
     "Cache-Control": "no-cache",  # asked for again each time; the tag makes that cheap
     "Vary": "Accept-Encoding",
 }
+# Comments that fill their lines, and indentation, are for those who read the source: 15 % less to send.
+# No text of the page's scripts goes over a line's end (a test looks).
+_FOR_READERS = re.compile(rb"^\s*(?:/\*\*.*?\*/|//[^\n]*)\n|^\s+", re.MULTILINE | re.DOTALL)
 
 
 class File(NamedTuple):
@@ -76,6 +80,8 @@ def files() -> dict[str, File]:
 
 def _read(path: Path) -> File:
     data = path.read_bytes()
+    if path.parent == _FOLDER:  # what others wrote is sent as it is
+        data = _FOR_READERS.sub(b"", data)
     return File(
         _TYPES[path.suffix],
         hashlib.sha256(data).hexdigest()[:16],

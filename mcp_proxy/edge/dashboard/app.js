@@ -1,36 +1,40 @@
 /** The page: asks for the numbers, follows the events, shows one view at a time. */
 
-import { TokenWanted, ask, keepToken, token } from "./api.js";
-import { h, mark, plain, say } from "./dom.js";
-import { Log } from "./log.js";
-import { Feed } from "./feed.js";
-import { seconds } from "./format.js";
-import { History } from "./history.js";
-import { announce, state } from "./parts.js";
-import { askToken } from "./token.js";
+import { ask, keepToken, token } from "./api.js";
 import { cache } from "./cache.js";
 import { circuits } from "./circuits.js";
 import { connect } from "./connect.js";
+import { h, mark, plain, say } from "./dom.js";
 import { events } from "./events.js";
+import { Feed } from "./feed.js";
+import { seconds, stateOf } from "./format.js";
+import { History } from "./history.js";
+import { Log } from "./log.js";
 import { overview } from "./overview.js";
+import { state, targets } from "./parts.js";
 import { settings } from "./settings.js";
+import { askToken } from "./token.js";
 import { tools } from "./tools.js";
 
 const VIEWS = { overview, tools, circuits, events, cache, settings, connect };
 const SHORTEST = 1000; // milliseconds between two looks
 const LONGEST = 10_000;
-const CHANGES = new Set(["circuit.state_changed", "upstream.state_changed", "cache.cleared", "proxy.started"]);
+const CHANGES = /^(circuit|upstream)\.state_changed$|^cache\.cleared$|^proxy\.started$/;
+const NOTICES = {
+  token: "MCP_ADMIN_TOKEN guards this sidecar: only its health is shown until you give the token.",
+  metrics: "MCP_ENABLE_METRICS is false: there are no counts and no charts. Events go on.",
+  unreachable: "The sidecar does not answer. This is the last that it said; the page keeps asking.",
+};
 
-/** What the views are shown. */
-const now = { metrics: null, health: null, config: null, history: new History(), log: new Log(), off: "", link: "connecting" };
-
+// what the views are shown
+const now = { metrics: null, health: null, config: null, history: new History(), log: new Log(), link: "connecting", off: "" };
 const page = (id) => document.getElementById(id);
-const made = new Map();
+const made = {};
 let shown = null;
 let drawing = false;
-let timer = 0;
 let looking = false;
 let again = false;
+let timer = 0;
 
 // --- what is drawn
 
@@ -40,92 +44,72 @@ function draw() {
   requestAnimationFrame(() => {
     drawing = false;
     head();
-    shown?.update(now);
+    shown.update(now);
   });
 }
 
-const health = state("connecting");
-const link = state("connecting");
+const states = [
+  state(() => (now.off === "unreachable" ? now.off : (now.health?.status ?? "connecting")))(),
+  state(() => now.link)(),
+];
 
 function head() {
-  const { metrics, health: told } = now;
-  health.patch(now.off === "unreachable" ? "unreachable" : (told?.status ?? "connecting"));
-  link.patch(now.link);
-  mark(page("upstream"), "title", told?.upstream?.target ?? "");
-  say(page("upstream"), told ? `in front of ${plain((told.targets ?? [told.upstream]).map((one) => one.target).join(", "))}` : "");
-  say(page("uptime"), told ? `up ${seconds((metrics ?? told).uptime_seconds)}` : "");
-  say(page("version"), told ? `mcp-sidecar ${told.version}` : "");
+  const { health, metrics, off } = now;
+  for (const one of states) one.patch();
+  if (health) {
+    say(page("upstream"), `in front of ${plain(targets(health).map((one) => one.target).join(", "))}`);
+    say(page("uptime"), `up ${seconds((metrics ?? health).uptime_seconds)}`);
+    say(page("version"), `mcp-sidecar ${health.version}`);
+  }
   page("forget").hidden = !token();
-  notice();
-}
-
-const NOTICES = {
-  token: "This sidecar is guarded by MCP_ADMIN_TOKEN. Only its health is shown until you give the token.",
-  metrics: "MCP_ENABLE_METRICS is false: there are no counts, percentiles or charts. Events go on.",
-  unreachable: "The sidecar does not answer. What you see is the last that it said; the page keeps asking.",
-};
-
-function notice() {
-  const box = page("notice");
-  if (box.dataset.about === now.off) return;
-  box.dataset.about = now.off;
-  box.hidden = !now.off;
-  box.replaceChildren(
-    h("span", { "aria-hidden": "true" }, "▲ "),
-    NOTICES[now.off] ?? "",
-    now.off === "token" ? h("button", { type: "button", on: { click: wantToken } }, "Enter token") : "",
-  );
+  const notice = page("notice");
+  notice.hidden = !off;
+  if (notice.dataset.about === off) return;
+  notice.dataset.about = off;
+  const give = h("button", { type: "button", onclick: wantToken }, "Enter token");
+  notice.replaceChildren(h("span", { "aria-hidden": "true" }, "▲ "), NOTICES[off] ?? "", ...(off === "token" ? [give] : []));
 }
 
 // --- what is asked
 
 async function look() {
-  if (looking) {
-    again = true;
-    return;
-  }
+  again = looking;
+  if (looking) return;
   looking = true;
   clearTimeout(timer);
   const began = performance.now();
-  const [metrics, told] = await Promise.allSettled([ask("api/metrics"), ask("api/health", { also: [503] })]);
+  const [metrics, health] = await Promise.allSettled([ask("api/metrics"), ask("api/health")]);
   const took = performance.now() - began;
-  if (told.status === "fulfilled") now.health = told.value;
-  take(metrics, told.status === "fulfilled");
+  now.health = health.value ?? now.health;
+  take(metrics.value, metrics.reason);
   draw();
   looking = false;
   // a sidecar with many tools is asked less often: the page must not be what keeps it busy
-  if (!document.hidden) timer = setTimeout(look, again ? 200 : Math.min(LONGEST, Math.max(SHORTEST, took * 10)));
-  again = false;
+  const pause = again ? 200 : Math.min(LONGEST, Math.max(SHORTEST, took * 10));
+  if (!document.hidden) timer = setTimeout(look, pause);
 }
 
-function take(metrics, reached) {
-  if (metrics.status === "fulfilled") {
-    now.metrics = metrics.value;
-    now.history.add(Date.now(), metrics.value);
-    now.off = "";
-    if (!now.config) configure();
-  } else if (metrics.reason instanceof TokenWanted) {
-    now.off = "token";
+function take(metrics, error) {
+  now.off = error ? ({ 401: "token", 404: "metrics" }[error.status] ?? "unreachable") : "";
+  if (metrics) {
+    now.metrics = metrics;
+    now.history.add(Date.now(), metrics);
+  } else if (now.off !== "unreachable") {
     now.metrics = null;
-  } else if (metrics.reason.status === 404) {
-    now.off = "metrics";
-    if (!now.config) configure();
-  } else if (!reached) {
-    now.off = "unreachable";
   }
+  if (!now.config && (metrics || now.off === "metrics")) configure();
 }
 
 async function configure() {
-  try {
-    now.config = await ask("api/config");
-    draw();
-  } catch {
-    // the next look finds out why
-  }
+  now.config = await ask("api/config").catch(() => null); // the next look finds out why
+  draw();
 }
 
 async function wantToken() {
-  if (!(await askToken())) return;
+  if (await askToken()) afresh();
+}
+
+function afresh() {
   now.config = null;
   feed.restart();
   look();
@@ -135,78 +119,72 @@ async function wantToken() {
 
 function heard(batch) {
   now.log.add(batch);
-  const changed = batch.filter((event) => CHANGES.has(event.event));
+  const changed = batch.filter((event) => CHANGES.test(event.event));
   if (changed.length) {
-    if (changed.some((event) => event.event === "proxy.started")) now.config = null;
     const last = changed.findLast((event) => event.after);
-    if (last && now.log.settled) announce(`${plain(last.circuit ?? last.target)} is ${last.after.replace("_", "-")}`);
+    // what is told again is no news
+    if (last && Date.now() - Date.parse(last.timestamp) < 5000) {
+      say(page("announce"), `${plain(last.circuit ?? last.target)} is ${stateOf(last.after)[2]}`);
+    }
     look();
   }
   draw();
 }
 
-const feed = new Feed(heard, (changed) => {
-  now.link = changed;
-  if (changed === "live") now.log.connected();
+const feed = new Feed(heard, (link) => {
+  if (link === "live" && now.link === "reconnecting") now.config = null; // it may have been restarted
+  now.link = link;
   draw();
 });
 
 // --- where we are
 
 function route() {
-  const [name, query] = location.hash.replace(/^#\/?/, "").split("?");
-  const view = Object.hasOwn(VIEWS, name) ? name : "overview";
-  const first = shown === null;
-  if (!made.has(view)) made.set(view, VIEWS[view].make({ look, draw, wantToken }));
-  shown = made.get(view);
+  const [path, query] = location.hash.slice(2).split("?");
+  const name = Object.hasOwn(VIEWS, path) ? path : "overview";
+  const first = !shown;
+  shown = made[name] ??= VIEWS[name]({ look, draw, wantToken });
   shown.enter?.(new URLSearchParams(query));
   page("view").replaceChildren(shown.element);
-  say(page("title"), VIEWS[view].title);
-  document.title = `${VIEWS[view].title} – mcp-sidecar`;
   for (const one of document.querySelectorAll("nav a")) {
-    mark(one, "aria-current", one.hash === `#/${view}` ? "page" : null);
+    const here = one.hash === `#/${name}`;
+    mark(one, "aria-current", here ? "page" : null);
+    if (here) say(page("title"), one.textContent);
   }
-  if (!first) page("main").focus({ preventScroll: true });
-  scrollTo(0, 0);
+  document.title = `${page("title").textContent} – mcp-sidecar`;
+  if (!first) page("main").focus();
   draw();
 }
 
 function theme() {
   const choice = page("theme");
-  choice.value = localStorage.getItem("mcp-sidecar-theme") ?? "light dark";
-  const follow = () => {
+  choice.onchange = () => {
+    localStorage.setItem("mcp-sidecar-theme", choice.value);
     document.documentElement.style.colorScheme = choice.value;
     draw();
   };
-  choice.addEventListener("change", () => {
-    localStorage.setItem("mcp-sidecar-theme", choice.value);
-    follow();
-  });
-  follow();
+  choice.value = localStorage.getItem("mcp-sidecar-theme") ?? "light dark";
+  choice.onchange();
 }
 
-document.querySelector("nav").append(
-  h("ul", {}, ...Object.entries(VIEWS).map(([name, view]) => h("li", {}, h("a", { href: `#/${name}` }, view.title)))),
-);
-document.querySelector(".skip").addEventListener("click", (event) => {
-  event.preventDefault(); // the hash is a route
-  page("main").focus();
-});
-page("health").replaceWith(health);
-page("link").replaceWith(link);
-health.id = "health";
-link.id = "link";
-page("forget").addEventListener("click", () => {
+for (const name of Object.keys(VIEWS)) {
+  const title = name[0].toUpperCase() + name.slice(1);
+  document.querySelector("nav ul").append(h("li", h("a", { href: `#/${name}` }, title)));
+}
+page("states").append(...states);
+page("forget").onclick = () => {
   keepToken("");
-  now.config = null;
-  feed.restart();
-  look();
-});
+  afresh();
+};
+document.querySelector(".skip").onclick = () => {
+  page("main").focus();
+  return false; // the hash is a route
+};
 addEventListener("hashchange", route);
 addEventListener("resize", draw);
 document.addEventListener("visibilitychange", () => document.hidden || look());
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-theme();
 route();
+theme();
 look();
-feed.start();
+feed.follow();

@@ -1,124 +1,82 @@
 /** Charts: uPlot for the large ones, a polyline for those in a row. */
 
-import { h, mark, svg } from "./dom.js";
+import { h, live, mark, say } from "./dom.js";
+import { clock, rate } from "./format.js";
 
-const WIDTH = 96;
-const HEIGHT = 20;
-const HIGH = 170;
-
-/** A small line of a tool's rate; its text says the same. */
-export function spark(label) {
-  const line = svg("polyline", { class: "line" });
-  const box = svg(
-    "svg",
-    { class: "spark", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, width: WIDTH, height: HEIGHT, role: "img", "aria-label": label },
-    line,
-  );
-  box.draw = (values, most, said) => {
-    const step = WIDTH / 59;
-    const from = WIDTH - (values.length - 1) * step;
-    const top = most || 1;
-    const points = values.map(
-      (value, at) => `${(from + at * step).toFixed(1)},${(HEIGHT - 1.5 - (value / top) * (HEIGHT - 3)).toFixed(1)}`,
-    );
+/** A small line of what `read` finds in an item; its name says the same. */
+export const spark = (read) => (item) => {
+  const line = h("polyline");
+  const box = h("svg.spark", { viewBox: "0 0 96 20", width: 96, height: 20, role: "img" }, line);
+  const draw = (now) => {
+    const values = read(now);
+    const most = Math.max(0, ...values);
+    const points = values.map((value, at) => {
+      const x = 96 - (values.length - 1 - at) * 1.62;
+      return `${x.toFixed(1)},${(18.5 - (value / (most || 1)) * 17).toFixed(1)}`;
+    });
     mark(line, "points", points.join(" "));
-    mark(box, "aria-label", said);
+    mark(box, "aria-label", `${rate(values.at(-1) ?? 0)} a second, at most ${rate(most)}`);
   };
-  return box;
-}
+  return live(box, draw, item);
+};
 
-function colour(node, name) {
-  return getComputedStyle(node).getPropertyValue(name).trim();
-}
-
-/** Return the colours of the theme as canvas takes them: light-dark() must be resolved first. */
-function inks(node) {
-  const probe = h("span");
-  node.append(probe);
-  const found = {};
-  for (const name of ["ink", "quiet", "line", "bad", "accent", "warn"]) {
+/** Return the theme's colours as canvas takes them: light-dark() must be resolved first. */
+function inks(node, names) {
+  const probe = node.appendChild(h("span"));
+  const found = names.map((name) => {
     probe.style.color = `var(--${name})`;
-    found[name] = colour(probe, "color");
-  }
+    return [name, getComputedStyle(probe).color];
+  });
   probe.remove();
-  return found;
+  return Object.fromEntries(found);
 }
 
 /**
- * A chart over time with a legend of its own, where each line has a pattern beside its colour.
+ * A chart over time; each line has a pattern beside its colour, and its latest value in words.
  * @param {string} title
- * @param {{name: string, ink: string, dash?: number[], read: (history: object) => number[]}[]} series
+ * @param {[name: string, ink: string, dash: number[], read: (history: object) => number[]][]} series
  * @param {(value: number|null) => string} format
  */
 export function chart(title, series, format) {
-  const canvas = h("div", { class: "canvas", "aria-hidden": "true" });
-  const values = series.map(() => h("b", { class: "num" }, "–"));
-  const legend = h(
-    "ul",
-    { class: "legend" },
-    ...series.map((one, at) =>
-      h(
-        "li",
-        {},
-        svg(
-          "svg",
-          { width: 22, height: 6, "aria-hidden": "true" },
-          svg("line", { x1: 0, x2: 22, y1: 3, y2: 3, class: `ink-${one.ink}`, "stroke-dasharray": one.dash?.join(" ") }),
-        ),
-        `${one.name} `,
-        values[at],
-      ),
-    ),
-  );
-  const element = h("section", { class: "panel chart" }, h("h2", {}, title), legend, canvas);
+  const canvas = h("div.canvas", { "aria-hidden": "true" });
+  const latest = series.map(() => h("b.num"));
+  const legend = series.map(([name, ink, dash], at) => {
+    const line = h(`line.${ink}`, { x2: 22, y1: 3, y2: 3, "stroke-dasharray": dash.join(" ") });
+    return h("li", h("svg", { width: 22, height: 6, "aria-hidden": "true" }, line), `${name} `, latest[at]);
+  });
+  const element = h("section.panel", h("h2", title), h("ul.legend", ...legend), canvas);
   let plot = null;
   let made = "";
 
   function build(width, data) {
     plot?.destroy();
-    const ink = inks(element);
+    const ink = inks(element, ["quiet", "line", ...series.map((one) => one[1])]);
     const axis = { stroke: ink.quiet, grid: { stroke: ink.line, width: 1 }, ticks: { show: false }, font: "11px system-ui" };
-    plot = new window.uPlot(
-      {
-        width,
-        height: HIGH,
-        legend: { show: false },
-        cursor: { show: false },
-        padding: [8, 8, 0, 0],
-        scales: { y: { range: (_, low, high) => [0, Math.max(high ?? 0, 1) * 1.1] } },
-        axes: [
-          { ...axis, grid: { show: false }, space: 70, size: 26, values: (_, ticks) => ticks.map(hour) },
-          { ...axis, size: 52, values: (_, ticks) => ticks.map((tick) => format(tick)) },
-        ],
-        series: [
-          {},
-          ...series.map((one) => ({ stroke: ink[one.ink], width: 1.5, dash: one.dash, points: { show: false } })),
-        ],
-      },
-      data,
-      canvas,
-    );
+    const lines = series.map((one) => ({ stroke: ink[one[1]], width: 1.5, dash: one[2], points: { show: false } }));
+    const options = {
+      width,
+      height: 150,
+      legend: { show: false },
+      cursor: { show: false },
+      padding: [8, 8, 0, 0],
+      scales: { y: { range: (_, low, high) => [0, Math.max(high ?? 0, 1) * 1.1] } },
+      axes: [
+        { ...axis, grid: { show: false }, space: 70, size: 26, values: (_, all) => all.map((one) => clock(one * 1000, false)) },
+        { ...axis, size: 58, values: (_, all) => all.map(format) },
+      ],
+      series: [{}, ...lines],
+    };
+    plot = new window.uPlot(options, data, canvas);
   }
 
-  return {
-    element,
-    draw(history) {
-      const data = [history.times, ...series.map((one) => one.read(history))];
-      data.slice(1).forEach((list, at) => {
-        const text = format(list.at(-1) ?? null);
-        if (values[at].textContent !== text) values[at].textContent = text;
-      });
-      const width = canvas.clientWidth;
-      if (!width) return;
-      const now = `${width} ${getComputedStyle(document.documentElement).colorScheme} ${matchMedia("(prefers-color-scheme: dark)").matches}`;
-      if (now !== made) build(width, data);
-      else plot.setData(data);
-      made = now;
-    },
+  element.draw = (history) => {
+    const data = [history.times, ...series.map((one) => one[3](history))];
+    latest.forEach((node, at) => say(node, format(data[at + 1].at(-1) ?? null)));
+    const width = canvas.clientWidth;
+    const now = `${width} ${getComputedStyle(element).color}`; // its size and the theme
+    if (now === made) plot.setData(data);
+    else if (width) build(width, data);
+    made = now;
   };
-}
-
-function hour(seconds) {
-  const when = new Date(seconds * 1000);
-  return [when.getHours(), when.getMinutes(), when.getSeconds()].map((part) => String(part).padStart(2, "0")).join(":");
+  return element;
 }

@@ -1,126 +1,96 @@
 /** Circuits: which are open, since when, and how it came to that. */
 
-import { cell, empty, figure, h, holding, keyed, mark, named, panel, plain, row, say, svg, table } from "./dom.js";
+import { empty, grid, h, keyed, live, mark, named, panel, plain, say } from "./dom.js";
 import { clock, count, seconds, stateOf } from "./format.js";
-import { state } from "./parts.js";
+import { sign, state } from "./parts.js";
 
 const SPAN = 15 * 60 * 1000; // milliseconds that the lanes show
-const WIDTH = 1000;
-const LANE = 14;
-const WORST = { open: 0, half_open: 1, closed: 2 };
+const MOST = 200; // rows
+const HIGH = { open: 14, half_open: 7 }; // to be told apart without colour; closed is a thin line
+const WORST = ["open", "half_open", "closed"];
 
-/** Return the spans of one circuit between `from` and `to`, out of its changes, the oldest first. */
+/** Return what a circuit was, and when, between two times, out of its changes, the oldest first. */
 export function spans(changes, from, to, current) {
   const found = [];
   let since = from;
   let known = changes[0]?.before ?? current;
-  for (const change of changes) {
-    const at = Date.parse(change.timestamp);
-    if (at > since) found.push({ state: known, from: since, to: Math.min(at, to) });
+  for (const change of [...changes, { timestamp: to, after: "" }]) {
+    const at = Math.min(to, new Date(change.timestamp).getTime());
+    if (at > since) found.push({ state: known, from: since, to: at });
     since = Math.max(from, at);
     known = change.after;
   }
-  if (to > since) found.push({ state: known, from: since, to });
   return found;
 }
 
 function lane(one) {
-  const box = svg("svg", { class: "lane", viewBox: `0 0 ${WIDTH} ${LANE}`, preserveAspectRatio: "none", role: "img" });
-  box.patch = (now) => {
-    mark(box, "aria-label", said(now));
-    keyed(
-      box,
-      now.spans.map((span, at) => ({ ...span, key: `${at} ${span.state}` })),
-      (span) => span.key,
-      () => {
-        const bar = svg("rect");
-        bar.patch = (span) => place(bar, span, now.from);
-        return bar;
-      },
-    );
+  const box = h("svg.lane", { viewBox: "0 0 900 14", preserveAspectRatio: "none", role: "img" });
+  const show = (now) => {
+    const opened = now.spans.filter((span) => span.state === "open").length;
+    mark(box, "aria-label", `${stateOf(now.state)[2]}, opened ${opened} times in 15 minutes`);
+    keyed(box, now.spans, (span) => now.spans.indexOf(span), () => live(h("rect"), () => {}));
+    now.spans.forEach((span, at) => place(box.children[at], span, now.begin));
   };
-  box.patch(one);
-  return box;
+  return live(box, show, one);
 }
 
-/** Closed is a thin line, open a full bar, half-open half of one: to be told apart without colour. */
-function place(bar, span, from) {
-  const high = { open: LANE, half_open: LANE / 2 }[span.state] ?? 2;
-  const x = ((span.from - from) / SPAN) * WIDTH;
-  mark(bar, "x", x.toFixed(1));
-  mark(bar, "width", Math.max(((span.to - span.from) / SPAN) * WIDTH, high > 2 ? 3 : 0).toFixed(1));
-  mark(bar, "y", high === 2 ? (LANE / 2 - 1) : LANE - high);
+function place(bar, { state: was, from, to }, begin) {
+  const high = HIGH[was] ?? 2;
+  const scale = 900 / SPAN;
+  mark(bar, "class", stateOf(was)[1]);
+  mark(bar, "x", ((from - begin) * scale).toFixed(1));
+  mark(bar, "width", Math.max((to - from) * scale, high > 2 ? 3 : 0).toFixed(1));
+  mark(bar, "y", high > 2 ? 14 - high : 6);
   mark(bar, "height", high);
-  mark(bar, "class", stateOf(span.state)[2]);
 }
 
-function said(now) {
-  const opened = now.spans.filter((span) => span.state === "open").length;
-  return `${stateOf(now.state)[1]}; opened ${count(opened)} times in the last 15 minutes`;
-}
-
-const circuitState = (read) => (item) => {
-  const node = state(read(item));
-  return [h("td", { "data-label": "State" }, node), (now) => node.patch(read(now))];
-};
-
-const CELLS = [
-  holding((one) => named(one.name), "Circuit", { class: "first" }),
-  circuitState((one) => one.state),
-  holding(lane, "Last 15 minutes", { class: "lanes" }),
-  figure((one) => count(one.failures), "Failures"),
-  figure((one) => count(one.opened), "Opened"),
-  figure((one) => (one.retry_after_s === null ? "–" : `in ${seconds(one.retry_after_s)}`), "Next try"),
+const CIRCUITS = [
+  ["Circuit", (one) => named(one.name), "first"],
+  ["State", state((one) => one.state)],
+  ["Last 15 minutes", lane, "lanes"],
+  ["Failures in a row", (one) => count(one.failures), "num"],
+  ["Opened", (one) => count(one.opened), "num"],
+  ["Next try", (one) => (one.retry_after_s === null ? "–" : `in ${seconds(one.retry_after_s)}`), "num"],
 ];
 
-const CHANGE = [
-  figure((one) => clock(one.timestamp), "Time"),
-  holding((one) => named(one.circuit ?? one.target ?? "the sidecar"), "What", { class: "first" }),
-  holding((one) => (one.before ? state(one.before) : h("span", { class: "quiet" }, "–")), "From"),
-  holding((one) => (one.after ? state(one.after) : h("span", {}, one.event === "proxy.started" ? "started" : "draining")), "To"),
-  cell((one) => plain(one.reason ?? ""), "Why"),
+const CHANGES = [
+  ["Time", (one) => clock(one.timestamp), "num slim"],
+  ["What", (one) => named(one.circuit ?? one.target ?? "the sidecar"), "first"],
+  ["From", (one) => (one.before ? sign(one.before) : "–")],
+  ["To", (one) => sign(one.after ?? one.event.slice(6))],
+  ["Why", (one) => plain(one.reason)],
 ];
-// what has happened does not change
-const asItWas = CHANGE.map((make) => (item) => [make(item)[0]]);
 
-function make() {
-  const num = (text) => ({ text, num: true });
-  const list = table("Circuits", ["Circuit", "State", "Last 15 minutes", num("Failures in a row"), num("Opened"), num("Next try")], "cards");
-  const past = table("Changes", [num("Time"), "What", "From", "To", "Why"], "cards");
+/** The page of the circuits. */
+export function circuits() {
+  const told = h("p.quiet");
+  const list = grid("Circuits", CIRCUITS, (one) => one.name);
+  const past = grid("Changes", CHANGES, (one) => one.id);
   const none = empty(
     "No circuit yet.",
-    h("p", {}, "Each tool gets one with its first call, and so has the server's address. ", h("code", {}, "MCP_CB_FAILURE_THRESHOLD"), " failed tries in a row open it; after ", h("code", {}, "MCP_CB_RECOVERY_TIMEOUT"), " one call is let through to find out."),
+    h("p", "Each tool gets one with its first call, and so has the server's address. MCP_CB_FAILURE_THRESHOLD failed tries in a row open it; after MCP_CB_RECOVERY_TIMEOUT one call is let through to find out."),
   );
-  const quiet = h("p", { class: "quiet" }, "Nothing has changed since the page or the sidecar began.");
-  const told = h("p", { class: "quiet" });
-  const key = h("p", { class: "quiet key" }, state("closed"), " thin line ", state("half_open"), " half bar ", state("open"), " full bar");
-  const changes = panel("Changes, the latest first", past.element, quiet);
-  const element = h("div", {}, told, none, list.element, key, changes);
+  const quiet = h("p.quiet", "None since the sidecar began, as far as it remembers.");
+  const key = h("p.quiet", sign("closed"), ": thin line. ", sign("half_open"), ": half bar. ", sign("open"), ": full bar.");
   return {
-    element,
+    element: h("div", told, none, list, key, panel("Changes, the latest first", past, quiet)),
     update({ metrics, health, log }) {
-      const circuits = metrics?.circuits ?? health?.circuits ?? {};
       const to = Date.now();
-      const from = to - SPAN;
-      const by = Map.groupBy(log.changes.filter((one) => one.circuit), (one) => one.circuit);
-      const rows = Object.entries(circuits).map(([name, one]) => ({
-        ...one,
-        name,
-        from,
-        spans: spans(by.get(name) ?? [], from, to, one.state),
-      }));
-      rows.sort((a, b) => WORST[a.state] - WORST[b.state] || b.opened - a.opened || a.name.localeCompare(b.name));
+      const begin = to - SPAN;
+      const from = Math.max(begin, to - (health?.uptime_seconds ?? 0) * 1000);
+      const known = Object.entries(metrics?.circuits ?? health?.circuits ?? {});
+      const rows = known.map(([name, one]) => {
+        const changes = log.changes.filter((change) => change.circuit === name && Date.parse(change.timestamp) >= from);
+        return { ...one, name, begin, spans: spans(changes, from, to, one.state) };
+      });
+      rows.sort((a, b) => WORST.indexOf(a.state) - WORST.indexOf(b.state) || b.opened - a.opened);
       const open = rows.filter((one) => one.state !== "closed").length;
       none.hidden = rows.length > 0;
-      list.element.hidden = key.hidden = !rows.length;
+      key.hidden = !rows.length;
       say(told, rows.length ? `${count(open)} of ${count(rows.length)} not closed` : "");
-      keyed(list.body, rows.slice(0, 200), (one) => one.name, (one) => row(one, CELLS));
-      quiet.hidden = log.changes.length > 0;
-      past.element.hidden = !log.changes.length;
-      keyed(past.body, log.changes.slice(-200).reverse(), (one) => one.id, (one) => row(one, asItWas));
+      list.show(rows.slice(0, MOST));
+      past.show(log.changes.slice(-MOST).reverse());
+      quiet.hidden = !past.hidden;
     },
   };
 }
-
-/** The page of the circuits. */
-export const circuits = { title: "Circuits", make };

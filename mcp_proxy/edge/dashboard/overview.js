@@ -1,159 +1,105 @@
 /** Overview: is it well, and if not, what is wrong? */
 
 import { chart } from "./chart.js";
-import { cell, empty, figure, h, holding, keyed, named, panel, plain, row, say, table } from "./dom.js";
+import { empty, grid, h, keyed, live, named, panel, plain, say } from "./dom.js";
 import { clock, count, ms, rate, seconds, share } from "./format.js";
-import { firstCall, snippet, stat, state, tool, toolName } from "./parts.js";
+import { firstCall, sign, snippet, state, strip, targets, tool, toolName } from "./parts.js";
 
-const LATELY = 10; // seconds
+const LATELY = 10; // samples, of a second each
 
-function strip() {
-  const stats = {
-    rate: stat("Calls", "stat-rate"),
-    requests: stat("Calls in all", "stat-requests"),
-    errors: stat("Errors", "stat-errors"),
-    latency: stat("Latency p95", "stat-latency"),
-    hits: stat("Cache hit ratio", "stat-hits"),
-    flight: stat("In flight", "stat-flight"),
-  };
-  const element = h("dl", { class: "strip" }, ...Object.values(stats).map((one) => one.element));
-  return { element, update: (now) => show(stats, now) };
-}
+const FIGURES = [
+  ["stat-rate", "Calls"],
+  ["stat-requests", "Calls in all"],
+  ["stat-errors", "Errors"],
+  ["stat-latency", "Latency p95"],
+  ["stat-hits", "Cache hit ratio"],
+  ["stat-flight", "In flight"],
+];
 
-function show(stats, { metrics, history }) {
-  if (!metrics) {
-    for (const one of Object.values(stats)) one.show("–");
-    return;
-  }
-  const { total, cache, concurrency } = metrics;
-  stats.rate.show(`${rate(history.lately(history.calls, LATELY))} /s`, `last ${LATELY} s`);
-  stats.requests.show(count(total.requests), `${count(total.retries)} retries`);
-  stats.errors.show(share(total.error_rate), `${count(total.errors)} of ${count(total.requests)}`);
-  stats.latency.show(ms(total.latency_ms.p95), `p50 ${ms(total.latency_ms.p50)} · p99 ${ms(total.latency_ms.p99)}`);
-  stats.hits.show(cache ? share(total.cache.hit_ratio) : "off", cache ? `${count(total.cache.hits + total.cache.stale)} hits` : "no cache");
-  stats.flight.show(count(metrics.in_flight), `limit ${count(concurrency.limit)} · ${count(concurrency.waiting)} waiting`);
-}
-
-function targets() {
-  const list = table("Targets", ["Target", "State", { text: "For", num: true }, "Last probe", { text: "Calls", num: true }, { text: "Next probe", num: true, more: "wide" }]);
-  const since = (one) => seconds(one.for_seconds);
-  const standing = (one) => (one.state === "present" && !one.healthy ? "unhealthy" : one.state);
-  const made = [
-    holding((one) => named(one.target), "Target"),
-    (one) => {
-      const node = state(standing(one));
-      return [h("td", { "data-label": "State" }, node), (now) => node.patch(standing(now))];
-    },
-    figure(since, "For"),
-    cell(probed, "Last probe"),
-    figure((one) => count(one.calls), "Calls"),
-    figure((one) => `in ${seconds(one.next_probe_seconds)}`, "Next probe", "wide"),
+function figures({ metrics, history }) {
+  if (!metrics) return [];
+  const { total, concurrency, in_flight: flight } = metrics;
+  const { cache, latency_ms: latency, requests, errors } = total;
+  return [
+    [`${rate(history.lately(LATELY))} /s`, `last ${LATELY} s`],
+    [count(requests), `${count(total.retries)} retries`],
+    [share(total.error_rate), `${count(errors)} of ${count(requests)}`],
+    [ms(latency.p95), `p50 ${rate(latency.p50)} · p99 ${rate(latency.p99)}`],
+    metrics.cache ? [share(cache.hit_ratio), `${count(cache.hits + cache.stale)} told from it`] : ["off"],
+    [count(flight), `limit ${count(concurrency.limit)} · ${count(concurrency.waiting)} wait`],
   ];
-  const update = ({ health }) => {
-    const known = health ? (health.targets ?? [health.upstream]) : [];
-    keyed(list.body, known, (one) => one.target, (one) => row(one, made));
-  };
-  return { element: panel("Server behind", list.element), update };
 }
+
+const TARGETS = [
+  ["Target", (one) => named(one.target), "first"],
+  ["State", state((one) => (one.state === "present" && !one.healthy ? "unhealthy" : one.state))],
+  ["For", (one) => seconds(one.for_seconds), "num"],
+  ["Last probe", probed],
+  ["Calls", (one) => count(one.calls), "num"],
+  ["Next probe", (one) => `in ${seconds(one.next_probe_seconds)}`, "num"],
+];
 
 function probed(one) {
-  if (one.probe_status === null && !one.probe_error) return "none yet";
-  const said = one.probe_error ?? `status ${one.probe_status}`;
-  const failed = one.failed_probes ? `, ${count(one.failed_probes)} failed in a row` : "";
-  return `${said}${failed}`;
+  const said = one.probe_error ?? (one.probe_status ? `status ${one.probe_status}` : "none yet");
+  return one.failed_probes ? `${said}, ${count(one.failed_probes)} failed in a row` : said;
 }
 
-function attention() {
-  const list = h("ul", { class: "plainlist", id: "attention" });
-  const update = ({ metrics, health }) => {
-    const circuits = metrics?.circuits ?? health?.circuits ?? {};
-    const found = Object.entries(circuits)
-      .filter(([, one]) => one.state !== "closed")
-      .map(([name, one]) => ({ key: name, state: one.state, text: `Circuit of ${plain(name)}`, more: waits(one) }));
-    const calm = { key: "", state: "ok", text: "Every circuit is closed", more: "" };
-    keyed(list, found.length ? found : [calm], (one) => one.key, worry);
+const ERRORS = [
+  ["Tool", tool, "first"],
+  ["Error", (one) => plain(one.code)],
+  ["Count", (one) => count(one.count), "num"],
+  ["Last", (one) => clock(one.last, false), "num"],
+];
+
+const RATES = [
+  ["calls", "accent", [], (history) => history.requests],
+  ["errors", "bad", [4, 3], (history) => history.errors],
+];
+const LATENCIES = [
+  ["p50", "quiet", [], (history) => history.p50],
+  ["p95", "accent", [6, 3], (history) => history.p95],
+  ["p99", "warn", [2, 3], (history) => history.p99],
+];
+
+function worry([name, one]) {
+  const wait = h("span.quiet");
+  const shown = state(([, now]) => now.state)([name, one]);
+  const node = h("li", shown, " ", h("a", { href: "#/circuits" }, named(name)), " ", wait);
+  const show = ([, now]) => {
+    shown.patch([name, now]);
+    say(wait, now.retry_after_s === null ? "a probe is out" : `next try in ${seconds(now.retry_after_s)}`);
   };
-  return { element: panel("Circuits", list), update };
-}
-
-function waits(one) {
-  return one.retry_after_s === null ? "a probe is out" : `next try in ${seconds(one.retry_after_s)}`;
-}
-
-function worry(one) {
-  const sign = state(one.state);
-  const more = h("span", { class: "quiet" });
-  const node = h("li", {}, sign, " ", h("a", { href: "#/circuits" }, h("bdi", {}, one.text)), " ", more);
-  node.patch = (now) => {
-    sign.patch(now.state);
-    say(more, now.more);
-  };
-  return node;
-}
-
-function errors() {
-  const list = table("Errors", ["Tool", "Error", { text: "Count", num: true }, { text: "Last", num: true }]);
-  const none = h("p", { class: "quiet" }, "None in the last ten minutes.");
-  const made = [
-    holding(tool, "Tool"),
-    cell((one) => plain(one.code), "Error"),
-    figure((one) => count(one.count), "Count"),
-    figure((one) => clock(one.last, false), "Last"),
-  ];
-  const update = ({ metrics }) => {
-    const known = metrics?.errors ?? [];
-    list.element.hidden = !known.length;
-    none.hidden = known.length > 0;
-    keyed(list.body, known.slice(0, 8), (one) => `${toolName(one)} ${one.code} ${one.upstream}`, (one) => row(one, made));
-  };
-  return { element: panel("Errors of the last ten minutes", list.element, none), update };
-}
-
-function make() {
-  const rates = chart(
-    "Calls and errors a second",
-    [
-      { name: "calls", ink: "accent", read: (history) => history.calls },
-      { name: "errors", ink: "bad", dash: [4, 3], read: (history) => history.errors },
-    ],
-    rate,
-  );
-  const latencies = chart(
-    "Latency of the last 1,024 calls",
-    [
-      { name: "p50", ink: "quiet", read: (history) => history.p50 },
-      { name: "p95", ink: "accent", dash: [6, 3], read: (history) => history.p95 },
-      { name: "p99", ink: "warn", dash: [2, 3], read: (history) => history.p99 },
-    ],
-    ms,
-  );
-  const parts = [strip(), targets(), attention(), errors()];
-  const first = h(
-    "div",
-    { class: "panel", hidden: true },
-    empty("No calls yet.", h("p", {}, "Point a client at this port (", h("a", { href: "#/connect" }, "Connect"), " has the snippets), or try:"), snippet(firstCall())),
-  );
-  const charts = h("div", { class: "pair" }, rates.element, latencies.element);
-  const element = h(
-    "div",
-    {},
-    parts[0].element,
-    first,
-    charts,
-    parts[1].element,
-    h("div", { class: "pair" }, parts[2].element, parts[3].element),
-  );
-  return {
-    element,
-    update(now) {
-      const none = now.metrics?.total.requests === 0;
-      first.hidden = !none;
-      charts.hidden = !now.metrics || none;
-      for (const part of parts) part.update(now);
-      if (!charts.hidden) for (const one of [rates, latencies]) one.draw(now.history);
-    },
-  };
+  return live(node, show, [name, one]);
 }
 
 /** The first page. */
-export const overview = { title: "Overview", make };
+export function overview() {
+  const top = strip(...FIGURES);
+  const charts = [chart("Calls and errors a second", RATES, rate), chart("Latency of the last 1,024 calls", LATENCIES, ms)];
+  const pair = h("div.pair", ...charts);
+  const behind = grid("Targets", TARGETS, (one) => one.target);
+  const worries = h("ul", { id: "worries" });
+  const calm = h("p", sign("ok"), " Every circuit is closed.");
+  const errors = grid("Errors", ERRORS, (one) => `${toolName(one)} ${one.code} ${one.upstream}`);
+  const none = h("p", sign("ok"), " None.");
+  const hint = h("p", "Point a client at this port (", h("a", { href: "#/connect" }, "Connect"), " says how), or try:");
+  const first = h("div.panel", empty("No calls yet.", hint, snippet(firstCall())));
+  const wrong = h("div.pair", panel("Circuits", worries, calm), panel("Errors of the last ten minutes", errors, none));
+  return {
+    element: h("div", top, first, pair, panel("Server behind", behind), wrong),
+    update(now) {
+      const { metrics, health, history } = now;
+      top.show(...figures(now));
+      first.hidden = metrics?.total.requests !== 0;
+      pair.hidden = !metrics?.total.requests;
+      if (!pair.hidden) charts.forEach((one) => one.draw(history));
+      behind.show(targets(health));
+      const circuits = Object.entries(metrics?.circuits ?? health?.circuits ?? {});
+      const open = circuits.filter(([, one]) => one.state !== "closed");
+      keyed(worries, open, ([name]) => name, worry);
+      calm.hidden = open.length > 0;
+      errors.show((metrics?.errors ?? []).slice(0, 8));
+      none.hidden = !errors.hidden;
+    },
+  };
+}

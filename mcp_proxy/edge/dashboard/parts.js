@@ -1,119 +1,95 @@
 /** Pieces that several pages are made of. */
 
-import { h, mark, named, plain, say } from "./dom.js";
+import { beside } from "./api.js";
+import { h, live, mark, named, plain, say } from "./dom.js";
 import { stateOf } from "./format.js";
 
-/** A state as sign, word and weight; `patch` takes the next one. */
-export function state(name, more = "") {
+/** A state as sign, word and weight; `read` finds it in an item. */
+export const state = (read) => (item) => {
   const sign = h("i", { "aria-hidden": "true" });
   const word = h("span");
-  const node = h("span", {}, sign, word);
-  node.patch = (now) => {
-    const [shape, text, weight] = stateOf(now);
+  const show = (now) => {
+    const [shape, weight, text] = stateOf(read(now));
     say(sign, shape);
     say(word, plain(text));
-    mark(node, "class", `state ${weight} ${more}`.trim());
+    mark(node, "class", `state ${weight}`);
   };
-  node.patch(name);
-  return node;
-}
+  const node = h("span", sign, word);
+  return live(node, show, item);
+};
+
+/** A state that stays. */
+export const sign = state((name) => name);
 
 /** How a tool is called for people. */
-export function toolName(item) {
-  return item.service ? `${item.service}/${item.tool}` : item.tool;
-}
+export const toolName = (one) => (one.service ? `${one.service}/${one.tool}` : one.tool);
 
 /** A tool's name as an element. */
-export function tool(item) {
-  return named(toolName(item));
+export const tool = (one) => named(toolName(one));
+
+/** How often the cache was looked into for a tool. */
+export const looked = ({ cache }) => cache.hits + cache.misses + cache.stale + cache.collapsed;
+
+/** The targets of a health report. */
+export const targets = (health) => health?.targets ?? (health ? [health.upstream] : []);
+
+/** Return the worst state of a tool's circuits (layers/breaker names them), or "none yet". */
+export function circuitOf(one, circuits, health) {
+  const among = ["", ...targets(health).map((target) => ` of ${target.target}`)];
+  const names = ["tool", "method"].flatMap((kind) => among.map((more) => `${kind} ${toolName(one)}${more}`));
+  const found = names.map((name) => circuits?.[name]?.state);
+  return ["open", "half_open", "closed"].find((worst) => found.includes(worst)) ?? "none yet";
 }
 
-/** One figure of the strip: a label, a value, a remark. */
-export function stat(label, id) {
-  const value = h("dd", { class: "value", id });
-  const note = h("dd", { class: "note" });
-  const element = h("div", { class: "stat" }, h("dt", {}, label), value, note);
-  return {
-    element,
-    value,
-    show(text, remark = "") {
-      say(value, text);
-      say(note, remark);
-    },
-  };
+/**
+ * A strip of figures; `show(values)` takes for each a value and a remark.
+ * @param {[id: string, label: string][]} figures
+ */
+export function strip(...figures) {
+  const made = figures.map(([id, label]) => [h("dd.value", { id }), h("dd.quiet"), label]);
+  const element = h("dl.strip", ...made.map(([value, note, label]) => h("div", h("dt", label), value, note)));
+  element.show = (...values) =>
+    made.forEach(([value, note], at) => {
+      say(value, values[at]?.[0] ?? "–");
+      say(note, values[at]?.[1] ?? "");
+    });
+  return element;
 }
 
-/** A bar that says how full something is. */
-export function meter(label) {
-  const node = h("meter", { min: 0, max: 1, "aria-label": label });
-  node.patch = (part) => {
-    node.value = part;
-  };
-  return node;
-}
-
-/** A piece of text to copy. */
+/** A piece of text to copy; the clipboard is there on https and localhost only, else it is selected. */
 export function snippet(text) {
-  const code = h("code", {}, text);
-  const told = h("span", { class: "quiet", role: "status" });
-  const copy = h(
-    "button",
-    {
-      type: "button",
-      class: "copy",
-      on: {
-        click: async () => {
-          say(told, (await copied(code)) ? "Copied" : "Selected: press Ctrl+C");
-        },
-      },
-    },
-    "Copy",
-  );
-  const element = h("div", { class: "snippet" }, h("pre", { tabindex: "0" }, code), h("div", { class: "act" }, told, copy));
+  const code = h("code", text);
+  const told = h("span.quiet", { role: "status" });
+  const onclick = () =>
+    navigator.clipboard.writeText(code.textContent).then(
+      () => say(told, "Copied"),
+      () => say(told, "Copy it by hand"),
+    );
+  const element = h("div", h("pre", { tabindex: 0 }, code), h("div.act", told, h("button", { type: "button", onclick }, "Copy")));
   element.patch = (now) => say(code, now);
   return element;
 }
 
-/** Copy a node's text. The clipboard is there on https and localhost only: else it is selected. */
-async function copied(node) {
-  try {
-    await navigator.clipboard.writeText(node.textContent);
-    return true;
-  } catch {
-    getSelection().selectAllChildren(node);
-    return false;
-  }
-}
-
 /** A labelled field. */
-export function field(label, input) {
-  return h("label", { class: "field" }, h("span", {}, label), input);
-}
+export const field = (label, input) => h("label.field", h("span", label), input);
 
-/**
- * The page's one dialog: Escape closes it, the focus goes back to where it was.
- * @param {string} title
- * @param {Node[]} content
- */
+/** A field for a part of what is looked for. */
+export const search = (oninput, placeholder) => h("input", { type: "search", oninput, placeholder });
+
+/** Open a dialog: Escape closes it, and the focus goes back to where it was. */
 export function dialog(title, ...content) {
-  const box = document.getElementById("dialog");
-  if (box.open) box.close();
-  const close = h("button", { type: "button", class: "plain", "aria-label": "Close", on: { click: () => box.close() } }, "✕");
-  box.replaceChildren(
-    h("div", { class: "bar" }, h("h2", { id: "dialog-title" }, title), close),
-    ...content,
-  );
+  const onclick = () => box.close();
+  const close = h("button.plain", { type: "button", "aria-label": "Close", onclick }, "✕");
+  const box = h("dialog", { "aria-label": title }, h("div.bar", h("h2", title), close), ...content);
+  box.onclose = () => box.remove();
+  document.body.append(box);
   box.showModal();
   return box;
 }
 
-/** Tell those who hear the page, not those who see it. */
-export function announce(text) {
-  say(document.getElementById("announce"), text);
-}
-
 /** A first call to try: the page's own port is the right one. */
-export function firstCall() {
-  return `curl ${new URL("api/call-tool", document.baseURI)} -H 'Content-Type: application/json' \\
-  -d '{"service": "salesforce", "tool_name": "salesforce_query_accounts", "params": {}}'`;
-}
+export const firstCall = () =>
+  [
+    `curl ${beside("api/call-tool")} -H 'Content-Type: application/json' \\`,
+    `  -d '{"service": "salesforce", "tool_name": "salesforce_query_accounts", "params": {}}'`,
+  ].join("\n");

@@ -1,64 +1,53 @@
 /** Settings: what is in force, and who said so. */
 
-import { cell, empty, h, holding, keyed, panel, plain, row, say, table } from "./dom.js";
+import { empty, grid, h, panel, plain, say } from "./dom.js";
 import { count } from "./format.js";
-import { field } from "./parts.js";
+import { field, search } from "./parts.js";
+
+const changed = (one) => one.origin !== "default";
 
 function shown(value) {
-  if (value === null || value === undefined) return "unset";
-  if (Array.isArray(value)) return value.length ? value.map(plain).join(", ") : "empty";
-  return plain(value);
+  if (value === null) return "unset";
+  return Array.isArray(value) ? value.map(plain).join(", ") || "empty" : plain(value);
 }
 
-function value(one) {
-  const changed = one.origin !== "default";
-  const text = shown(one.value);
-  return changed ? h("strong", {}, text) : h("span", {}, text);
-}
-
-const CELLS = [
-  holding((one) => h("code", {}, one.variable), "Variable", { class: "first" }),
-  holding(value, "Value", { class: "value" }),
-  cell((one) => plain(one.origin), "Origin"),
-  cell((one) => (one.origin === "default" ? "" : shown(one.default)), "Default"),
-  cell((one) => one.text, "What", { class: "text" }),
+const COLUMNS = [
+  ["Variable", (one) => h("code", one.variable), "first"],
+  ["Value", (one) => h(changed(one) ? "strong" : "span", shown(one.value)), "value"],
+  ["Origin", (one) => plain(one.origin), "text"],
+  ["Default", (one) => (changed(one) ? shown(one.default) : ""), "value"],
+  ["What", (one) => one.text, "text"],
 ];
 
-function rules(config) {
-  const patterns = Object.entries(config.tools);
-  const text = patterns
-    .map(([pattern, rule]) => `[tools.${JSON.stringify(plain(pattern))}]\n${Object.entries(rule).map(([name, one]) => `${name} = ${plain(JSON.stringify(one))}`).join("\n")}`)
-    .join("\n\n");
-  return text || "none: only what the server says of its own tools counts";
-}
-
-function make({ draw, wantToken }) {
-  const filter = h("input", { type: "search", placeholder: "name, value or meaning", on: { input: draw } });
-  const changed = h("input", { type: "checkbox", on: { change: draw } });
-  const told = h("span", { class: "quiet" });
-  const list = table("Settings", ["Variable", "Value", "Origin", "Default", "What"], "cards");
-  const code = h("code", {});
-  const none = empty("The settings are behind the token.", h("p", {}, h("button", { type: "button", on: { click: wantToken } }, "Enter token")));
-  const bar = h("div", { class: "bar" }, field("Filter", filter), h("label", { class: "check" }, changed, " Only what is not a default"), told);
-  const tools = panel("Tool rules", h("pre", { tabindex: "0" }, code));
-  return {
-    element: h("div", {}, none, bar, list.element, tools),
-    update({ config }) {
-      none.hidden = Boolean(config);
-      bar.hidden = list.element.hidden = tools.hidden = !config;
-      if (!config) return;
-      const part = filter.value.toLowerCase();
-      const rows = config.settings.filter(
-        (one) =>
-          (!changed.checked || one.origin !== "default") &&
-          `${one.variable} ${one.key} ${shown(one.value)} ${one.origin} ${one.text}`.toLowerCase().includes(part),
-      );
-      say(told, `${count(rows.length)} of ${count(config.settings.length)}`);
-      keyed(list.body, rows, (one) => `${one.variable} ${one.origin} ${shown(one.value)}`, (one) => row(one, CELLS));
-      say(code, rules(config));
-    },
-  };
+function rules({ tools }) {
+  const found = Object.entries(tools).map(([pattern, rule]) => {
+    const lines = Object.entries(rule).map(([name, value]) => `${name} = ${plain(JSON.stringify(value))}`);
+    return [`[tools.${JSON.stringify(plain(pattern))}]`, ...lines].join("\n");
+  });
+  return found.join("\n\n") || "None: what the server says of its own tools counts.";
 }
 
 /** The page of the settings. */
-export const settings = { title: "Settings", make };
+export function settings({ draw, wantToken }) {
+  const filter = search(draw, "name, value or meaning");
+  const only = h("input", { type: "checkbox", onchange: draw });
+  const told = h("span.quiet");
+  const list = grid("Settings", COLUMNS, (one) => `${one.variable} ${one.origin} ${shown(one.value)}`);
+  const code = h("pre", { tabindex: 0 });
+  const none = empty("The settings are behind the token.", h("button", { type: "button", onclick: wantToken }, "Enter token"));
+  const bar = h("div.bar", field("Filter", filter), h("label", only, " Only what is no default"), told);
+  const tools = panel("Tool rules", code);
+  return {
+    element: h("div", none, bar, list, tools),
+    update({ config, off }) {
+      none.hidden = off !== "token";
+      bar.hidden = tools.hidden = !config;
+      const all = config?.settings ?? [];
+      const text = (one) => `${one.variable} ${shown(one.value)} ${one.origin} ${one.text}`.toLowerCase();
+      const rows = all.filter((one) => (changed(one) || !only.checked) && text(one).includes(filter.value.toLowerCase()));
+      say(told, `${count(rows.length)} of ${count(all.length)}`);
+      list.show(rows);
+      if (config) say(code, rules(config));
+    },
+  };
+}

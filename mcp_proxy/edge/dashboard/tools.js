@@ -1,105 +1,67 @@
 /** Tools: one row each, with what an operator compares. */
 
 import { spark } from "./chart.js";
-import { stateOfTool, targetsOf } from "./circuit.js";
-import { empty, figure, h, holding, keyed, mark, plain, row, say, table } from "./dom.js";
-import { count, ms, rate, share } from "./format.js";
+import { empty, grid, h, live, mark, plain, say } from "./dom.js";
+import { count, ms, share } from "./format.js";
 import { keyOf } from "./history.js";
-import { field, firstCall, snippet, state, toolName } from "./parts.js";
+import { circuitOf, field, firstCall, looked, search, snippet, state, toolName } from "./parts.js";
 
 const MOST = 200; // rows that are drawn
 
 const ORDERS = {
-  calls: ["Calls", (one) => -one.requests],
-  errors: ["Errors", (one) => -one.errors],
-  p95: ["p95", (one) => -one.latency_ms.p95],
-  name: ["Name", () => 0],
+  Calls: (one) => -one.requests,
+  Errors: (one) => -one.errors,
+  p95: (one) => -one.latency_ms.p95,
+  Name: () => 0,
 };
 
-function circuit(one) {
-  const sign = state("closed");
-  const none = h("span", { class: "quiet" }, "none yet");
-  const node = h("span", {}, sign, none);
-  node.patch = (now) => {
-    sign.hidden = !now.circuit;
-    none.hidden = Boolean(now.circuit);
-    if (now.circuit) sign.patch(now.circuit);
-  };
-  node.patch(one);
-  return node;
-}
-
-function trend(one) {
-  const node = spark("");
-  node.patch = (now) => {
-    const last = now.rates.at(-1) ?? 0;
-    const most = Math.max(0, ...now.rates);
-    node.draw(now.rates, most, `${rate(last)} calls a second now, ${rate(most)} at most in the last minute`);
-  };
-  node.patch(one);
-  return node;
-}
-
 function link(one) {
-  const text = plain(toolName(one));
-  return h("a", { class: "name", title: text, href: `#/events?tool=${encodeURIComponent(one.tool)}` }, h("bdi", {}, text));
+  const title = plain(toolName(one));
+  return h("a.name", { title, href: `#/events?tool=${encodeURIComponent(one.tool)}` }, h("bdi", title));
 }
 
 function failed(one) {
-  const node = h("span", {});
-  node.patch = (now) => {
+  const node = h("span");
+  const show = (now) => {
     say(node, now.errors ? `${share(now.error_rate)} (${count(now.errors)})` : "0");
     mark(node, "class", now.errors ? "bad" : "");
   };
-  node.patch(one);
-  return node;
+  return live(node, show, one);
 }
 
-const looked = (one) => one.cache.hits + one.cache.misses + one.cache.stale + one.cache.collapsed;
-
-const CELLS = [
-  holding(link, "Tool", { class: "first" }),
-  holding(circuit, "Circuit"),
-  holding(trend, "Last minute", { class: "wide" }),
-  figure((one) => count(one.requests), "Calls"),
-  holding(failed, "Errors", { class: "num" }),
-  figure((one) => ms(one.latency_ms.p50), "p50"),
-  figure((one) => ms(one.latency_ms.p95), "p95"),
-  figure((one) => ms(one.latency_ms.p99), "p99"),
-  figure((one) => (looked(one) ? share(one.cache.hit_ratio) : "–"), "Hit ratio"),
-  figure((one) => count(one.retries), "Retries"),
+const COLUMNS = [
+  ["Tool", link, "first"],
+  ["Circuit", state((one) => one.circuit)],
+  ["Last minute", spark((one) => one.rates)],
+  ["Calls", (one) => count(one.requests), "num"],
+  ["Errors", failed, "num"],
+  ["p50", (one) => ms(one.latency_ms.p50), "num"],
+  ["p95", (one) => ms(one.latency_ms.p95), "num"],
+  ["p99", (one) => ms(one.latency_ms.p99), "num"],
+  ["Hit ratio", (one) => (looked(one) ? share(one.cache.hit_ratio) : "–"), "num"],
+  ["Retries", (one) => count(one.retries), "num"],
 ];
 
-function make({ draw }) {
-  const filter = h("input", { type: "search", placeholder: "part of a name", on: { input: draw } });
-  const order = h("select", { on: { change: draw } }, ...Object.entries(ORDERS).map(([name, [text]]) => h("option", { value: name }, text)));
-  const told = h("span", { class: "quiet" });
-  const num = (text) => ({ text, num: true });
-  const list = table("Tools", ["Tool", "Circuit", { text: "Last minute", more: "wide" }, num("Calls"), num("Errors"), num("p50"), num("p95"), num("p99"), num("Hit ratio"), num("Retries")], "cards");
-  const none = empty("No tool has been called yet.", h("p", {}, "Tools appear here with their first call. Try:"), snippet(firstCall()));
-  const bar = h("div", { class: "bar" }, field("Filter", filter), field("Order by", order), told);
-  const element = h("div", {}, bar, none, list.element);
+/** The page of the tools. */
+export function tools({ draw }) {
+  const filter = search(draw, "part of a name");
+  const order = h("select", { onchange: draw }, ...Object.keys(ORDERS).map((name) => h("option", name)));
+  const told = h("span.quiet");
+  const list = grid("Tools", COLUMNS, keyOf);
+  const none = empty("No tool has been called yet.", h("p", "Each appears with its first call. Try:"), snippet(firstCall()));
+  const bar = h("div.bar", field("Filter", filter), field("Order by", order), told);
   return {
-    element,
+    element: h("div", bar, none, list),
     update({ metrics, health, history }) {
       const all = metrics?.tools ?? [];
-      const part = filter.value.toLowerCase();
-      const by = ORDERS[order.value][1];
-      const found = all.filter((one) => toolName(one).toLowerCase().includes(part));
+      const by = ORDERS[order.value];
+      const found = all.filter((one) => toolName(one).toLowerCase().includes(filter.value.toLowerCase()));
       found.sort((a, b) => by(a) - by(b) || toolName(a).localeCompare(toolName(b)));
-      const names = targetsOf(health);
-      const rows = found.slice(0, MOST).map((one) => ({
-        ...one,
-        circuit: stateOfTool(one, metrics.circuits, names),
-        rates: history.ratesOf(one),
-      }));
+      const rows = found.slice(0, MOST);
       none.hidden = !metrics || all.length > 0;
-      bar.hidden = list.element.hidden = !all.length;
-      say(told, found.length > MOST ? `${MOST} of ${count(found.length)}: filter for the others` : `${count(found.length)} of ${count(all.length)}`);
-      keyed(list.body, rows, keyOf, (one) => row(one, CELLS));
+      bar.hidden = !all.length;
+      say(told, `${count(rows.length)} of ${count(all.length)}`);
+      list.show(rows.map((one) => ({ ...one, circuit: circuitOf(one, metrics.circuits, health), rates: history.ratesOf(one) })));
     },
   };
 }
-
-/** The page of the tools. */
-export const tools = { title: "Tools", make };
