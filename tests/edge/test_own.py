@@ -24,7 +24,7 @@ from tests.edge.wire import (
 
 OURS = [
     *("/livez", "/readyz", "/api/health", "/api/metrics", "/api/cache/clear", "/metrics"),
-    *("/api/events", "/api/events/ws", "/api/events/schema"),
+    *("/api/events", "/api/events/ws", "/api/events/schema", "/api/config", "/dashboard"),
 ]
 ISSUE = {"service": "jira", "tool_name": "jira_get_issue", "params": {}}
 QUERY = {"service": "salesforce", "tool_name": "salesforce_query", "params": {}}
