@@ -6,10 +6,10 @@ const KEPT = "mcp-sidecar-token";
 export const token = () => sessionStorage.getItem(KEPT) ?? "";
 
 /** Keep a token for this tab; "" forgets it. */
-export const keepToken = (value) => sessionStorage.setItem(KEPT, value);
+export const keepToken = value => sessionStorage.setItem(KEPT, value);
 
 /** Return the address of an endpoint: beside the page, also where a proxy puts a path before it. */
-export const beside = (path) => new URL(path, document.baseURI).href;
+export const beside = path => new URL(path, document.baseURI).href;
 
 /** Return request headers with the token; a header is bytes, so it goes as UTF-8. */
 export function headers(more) {
@@ -26,7 +26,6 @@ export async function ask(path, body) {
     method: body ? "POST" : "GET",
     headers: headers(body ? { "Content-Type": "application/json" } : {}),
     body: body && JSON.stringify(body),
-    cache: "no-store",
     signal: AbortSignal.timeout(10_000),
   }).catch(() => failed(0, "The sidecar does not answer."));
   const said = await heard.json().catch(() => ({}));

@@ -4,12 +4,12 @@ import { ask, keepToken, token } from "./api.js";
 import { cache } from "./cache.js";
 import { circuits } from "./circuits.js";
 import { connect } from "./connect.js";
-import { h, mark, plain, say } from "./dom.js";
+import { button, h, mark, plain, say } from "./dom.js";
 import { events } from "./events.js";
 import { Feed } from "./feed.js";
 import { seconds, stateOf } from "./format.js";
 import { History } from "./history.js";
-import { Log } from "./log.js";
+import { Log, STATES } from "./log.js";
 import { overview } from "./overview.js";
 import { state, targets } from "./parts.js";
 import { settings } from "./settings.js";
@@ -19,21 +19,18 @@ import { tools } from "./tools.js";
 const VIEWS = { overview, tools, circuits, events, cache, settings, connect };
 const SHORTEST = 1000; // milliseconds between two looks
 const LONGEST = 10_000;
-const CHANGES = /^(circuit|upstream)\.state_changed$|^cache\.cleared$|^proxy\.started$/;
 const NOTICES = {
-  token: "MCP_ADMIN_TOKEN guards this sidecar: only its health is shown until you give the token.",
-  metrics: "MCP_ENABLE_METRICS is false: there are no counts and no charts. Events go on.",
-  unreachable: "The sidecar does not answer. This is the last that it said; the page keeps asking.",
+  token: "MCP_ADMIN_TOKEN guards this sidecar: without it, only its health is shown. ",
+  metrics: "MCP_ENABLE_METRICS is false: there are no counts and no charts.",
+  unreachable: "The sidecar does not answer. This is the last that it said.",
 };
 
 // what the views are shown
 const now = { metrics: null, health: null, config: null, history: new History(), log: new Log(), link: "connecting", off: "" };
-const page = (id) => document.getElementById(id);
+const page = id => document.getElementById(id);
 const made = {};
+let [drawing, looking, again] = [false, false, false];
 let shown = null;
-let drawing = false;
-let looking = false;
-let again = false;
 let timer = 0;
 
 // --- what is drawn
@@ -57,16 +54,16 @@ function head() {
   const { health, metrics, off } = now;
   for (const one of states) one.patch();
   if (health) {
-    say(page("upstream"), `in front of ${plain(targets(health).map((one) => one.target).join(", "))}`);
+    say(page("upstream"), `in front of ${plain(targets(health).map(one => one.target).join(", "))}`);
     say(page("uptime"), `up ${seconds((metrics ?? health).uptime_seconds)}`);
-    say(page("version"), `mcp-sidecar ${health.version}`);
+    say(page("version"), health.version);
   }
   page("forget").hidden = !token();
   const notice = page("notice");
   notice.hidden = !off;
   if (notice.dataset.about === off) return;
   notice.dataset.about = off;
-  const give = h("button", { type: "button", onclick: wantToken }, "Enter token");
+  const give = button("Enter token", wantToken);
   notice.replaceChildren(h("span", { "aria-hidden": "true" }, "▲ "), NOTICES[off] ?? "", ...(off === "token" ? [give] : []));
 }
 
@@ -119,9 +116,9 @@ function afresh() {
 
 function heard(batch) {
   now.log.add(batch);
-  const changed = batch.filter((event) => CHANGES.test(event.event));
+  const changed = batch.filter(event => STATES.test(event.event));
   if (changed.length) {
-    const last = changed.findLast((event) => event.after);
+    const last = changed.findLast(event => event.after);
     // what is told again is no news
     if (last && Date.now() - Date.parse(last.timestamp) < 5000) {
       say(page("announce"), `${plain(last.circuit ?? last.target)} is ${stateOf(last.after)[2]}`);
@@ -131,7 +128,7 @@ function heard(batch) {
   draw();
 }
 
-const feed = new Feed(heard, (link) => {
+const feed = new Feed(heard, link => {
   if (link === "live" && now.link === "reconnecting") now.config = null; // it may have been restarted
   now.link = link;
   draw();
@@ -156,17 +153,6 @@ function route() {
   draw();
 }
 
-function theme() {
-  const choice = page("theme");
-  choice.onchange = () => {
-    localStorage.setItem("mcp-sidecar-theme", choice.value);
-    document.documentElement.style.colorScheme = choice.value;
-    draw();
-  };
-  choice.value = localStorage.getItem("mcp-sidecar-theme") ?? "light dark";
-  choice.onchange();
-}
-
 for (const name of Object.keys(VIEWS)) {
   const title = name[0].toUpperCase() + name.slice(1);
   document.querySelector("nav ul").append(h("li", h("a", { href: `#/${name}` }, title)));
@@ -185,6 +171,5 @@ addEventListener("resize", draw);
 document.addEventListener("visibilitychange", () => document.hidden || look());
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 route();
-theme();
 look();
 feed.follow();

@@ -1,10 +1,10 @@
 /** Cache: how full, how useful, and the broom. */
 
 import { ask } from "./api.js";
-import { empty, grid, h, live, named, panel, plain, say } from "./dom.js";
+import { button, empty, grid, h, live, named, panel, plain, say } from "./dom.js";
 import { bytes, count, share } from "./format.js";
 import { keyOf } from "./history.js";
-import { dialog, looked, sign, strip, tool, toolName } from "./parts.js";
+import { counted, dialog, looked, sign, strip, tool, toolName } from "./parts.js";
 import { askToken } from "./token.js";
 
 // Lists and resources are kept under their method; a clear narrows by tool, so these go with all.
@@ -13,11 +13,11 @@ const METHOD = /^(tools|prompts|resources(\/templates)?|server|completion)\/(lis
 function purge(one, done) {
   const told = h("p.told", { role: "alert" });
   const sure = h("button.danger", one ? "Purge these answers" : "Purge everything");
-  const cancel = h("button", { type: "button", onclick: () => box.close() }, "Cancel");
+  const cancel = button("Cancel", () => box.close());
   const what = one
     ? h("p", "All stored answers of ", named(toolName(one)), ` are dropped: ${count(one.cache.entries)} entries, ${bytes(one.cache.bytes)} in memory.`)
-    : h("p", "All stored answers of all tools are dropped, in memory and in Redis.");
-  const onsubmit = async (event) => {
+    : h("p", "All stored answers are dropped, in memory and in Redis.");
+  const onsubmit = async event => {
     event.preventDefault();
     try {
       const scope = one?.service ? { service: one.service, tool: one.tool } : { tool: one?.tool };
@@ -36,22 +36,21 @@ function purge(one, done) {
 
 const COLUMNS = [
   ["Tool", tool, "first"],
-  ["Hit ratio", (one) => (looked(one) ? share(one.cache.hit_ratio) : "–"), "num"],
-  ["Hits", (one) => count(one.cache.hits), "num"],
-  ["Misses", (one) => count(one.cache.misses), "num"],
-  ["Stale", (one) => count(one.cache.stale), "num"],
-  ["Shared", (one) => count(one.cache.collapsed), "num"],
-  ["Entries", (one) => count(one.cache.entries), "num"],
-  ["Size", (one) => bytes(one.cache.bytes), "num"],
-  ["Evicted", (one) => count(one.cache.evicted), "num"],
-  ["Writes that drop", (one) => count(one.cache.invalidations), "num"],
+  ["Hit ratio", one => (looked(one) ? share(one.cache.hit_ratio) : "–"), "num"],
+  counted("Hits", one => one.cache.hits),
+  counted("Misses", one => one.cache.misses),
+  counted("Stale", one => one.cache.stale),
+  counted("Shared", one => one.cache.collapsed),
+  counted("Entries", one => one.cache.entries),
+  ["Size", one => bytes(one.cache.bytes), "num"],
+  counted("Evicted", one => one.cache.evicted),
+  counted("Writes that drop", one => one.cache.invalidations),
 ];
 
 const FIGURES = [
   ["cache-entries", "Entries"],
   ["cache-bytes", "Size"],
   ["cache-ratio", "Hit ratio"],
-  ["cache-hits", "Hits"],
   ["cache-misses", "Misses"],
   ["cache-evicted", "Evicted"],
 ];
@@ -59,18 +58,18 @@ const FIGURES = [
 /** The page of the cache. */
 export function cache({ look }) {
   const told = h("span", { role: "status", id: "purged" });
-  const done = (text) => {
+  const done = text => {
     say(told, text);
     look();
   };
-  const broom = (one) => {
+  const broom = one => {
     if (!one.service && METHOD.test(one.tool)) return "with all";
     let latest = one;
-    const onclick = () => purge(latest, done);
-    const node = h("button", { type: "button", "aria-label": `Purge ${plain(toolName(one))}`, onclick }, "Purge");
-    return live(node, (now) => (latest = now), one);
+    const more = { "aria-label": `Purge ${plain(toolName(one))}` };
+    const node = button("Purge", () => purge(latest, done), "button", more);
+    return live(node, now => (latest = now), one);
   };
-  const all = h("button", { type: "button", id: "purge-all", onclick: () => purge(null, done) }, "Purge everything");
+  const all = button("Purge everything", () => purge(null, done));
   const list = grid("Cache by tool", [...COLUMNS, ["Purge", broom]], keyOf);
   const off = empty("Nothing is cached.", h("p", "MCP_CACHE_ENABLED and MCP_ENABLE_CACHING must both be true: see ", h("a", { href: "#/settings" }, "Settings"), "."));
   const none = empty(
@@ -79,7 +78,7 @@ export function cache({ look }) {
     h("pre", '[tools."my_query*"]\nread_only = true'),
   );
   const top = strip(...FIGURES);
-  const fill = [top.children[0], top.children[1]].map((box) => box.appendChild(h("dd", h("meter", { "aria-label": "of what may be kept" }))));
+  const fill = [top.children[0], top.children[1]].map(box => box.appendChild(h("dd", h("meter", { "aria-label": "of what may be kept" }))));
   const down = h("p", sign("down"), " Redis cannot be used: only memory is.");
   const rows = panel("By tool", h("div.bar", all, told), none, list);
   return {
@@ -94,14 +93,13 @@ export function cache({ look }) {
       top.show(
         [count(kept.entries), `of ${count(kept.max_entries)}, ${kept.store}`],
         [bytes(kept.bytes), `of ${bytes(kept.max_bytes)}`],
-        [share(ratio), "stale ones count as hits"],
-        [count(hits), `${count(stale)} stale`],
-        [count(misses), `${count(collapsed)} shared an answer`],
+        [share(ratio), `${count(hits)} hits, ${count(stale)} stale`],
+        [count(misses), `${count(collapsed)} shared`],
         [count(kept.evicted), `${count(kept.invalidations)} invalidations`],
       );
       fill[0].firstChild.value = kept.entries / kept.max_entries;
       fill[1].firstChild.value = kept.bytes / (kept.max_bytes || 1);
-      const used = metrics.tools.filter((one) => looked(one) || one.cache.entries || one.cache.invalidations);
+      const used = metrics.tools.filter(one => looked(one) || one.cache.entries || one.cache.invalidations);
       used.sort((a, b) => b.cache.bytes - a.cache.bytes || looked(b) - looked(a));
       none.hidden = used.length > 0;
       list.show(used.slice(0, 200));

@@ -4,10 +4,10 @@ import { h, live, mark, say } from "./dom.js";
 import { clock, rate } from "./format.js";
 
 /** A small line of what `read` finds in an item; its name says the same. */
-export const spark = (read) => (item) => {
+export const spark = read => item => {
   const line = h("polyline");
   const box = h("svg.spark", { viewBox: "0 0 96 20", width: 96, height: 20, role: "img" }, line);
-  const draw = (now) => {
+  const draw = now => {
     const values = read(now);
     const most = Math.max(0, ...values);
     const points = values.map((value, at) => {
@@ -23,7 +23,7 @@ export const spark = (read) => (item) => {
 /** Return the theme's colours as canvas takes them: light-dark() must be resolved first. */
 function inks(node, names) {
   const probe = node.appendChild(h("span"));
-  const found = names.map((name) => {
+  const found = names.map(name => {
     probe.style.color = `var(--${name})`;
     return [name, getComputedStyle(probe).color];
   });
@@ -50,9 +50,9 @@ export function chart(title, series, format) {
 
   function build(width, data) {
     plot?.destroy();
-    const ink = inks(element, ["quiet", "line", ...series.map((one) => one[1])]);
+    const ink = inks(element, ["quiet", "line", ...series.map(one => one[1])]);
     const axis = { stroke: ink.quiet, grid: { stroke: ink.line, width: 1 }, ticks: { show: false }, font: "11px system-ui" };
-    const lines = series.map((one) => ({ stroke: ink[one[1]], width: 1.5, dash: one[2], points: { show: false } }));
+    const lines = series.map(one => ({ stroke: ink[one[1]], width: 1.5, dash: one[2], points: { show: false } }));
     const options = {
       width,
       height: 150,
@@ -61,7 +61,7 @@ export function chart(title, series, format) {
       padding: [8, 8, 0, 0],
       scales: { y: { range: (_, low, high) => [0, Math.max(high ?? 0, 1) * 1.1] } },
       axes: [
-        { ...axis, grid: { show: false }, space: 70, size: 26, values: (_, all) => all.map((one) => clock(one * 1000, false)) },
+        { ...axis, grid: { show: false }, space: 70, size: 26, values: (_, all) => all.map(one => clock(one * 1000, false)) },
         { ...axis, size: 58, values: (_, all) => all.map(format) },
       ],
       series: [{}, ...lines],
@@ -69,8 +69,8 @@ export function chart(title, series, format) {
     plot = new window.uPlot(options, data, canvas);
   }
 
-  element.draw = (history) => {
-    const data = [history.times, ...series.map((one) => one[3](history))];
+  element.draw = history => {
+    const data = [history.times, ...series.map(one => one[3](history))];
     latest.forEach((node, at) => say(node, format(data[at + 1].at(-1) ?? null)));
     const width = canvas.clientWidth;
     const now = `${width} ${getComputedStyle(element).color}`; // its size and the theme

@@ -1,10 +1,11 @@
 /** Circuits: which are open, since when, and how it came to that. */
 
-import { empty, grid, h, keyed, live, mark, named, panel, plain, say } from "./dom.js";
+import { empty, grid, h, live, mark, named, panel, plain, say } from "./dom.js";
 import { clock, count, seconds, stateOf } from "./format.js";
-import { sign, state } from "./parts.js";
+import { counted, sign, state } from "./parts.js";
 
 const SPAN = 15 * 60 * 1000; // milliseconds that the lanes show
+const SCALE = 1000; // of them to a unit of a lane
 const MOST = 200; // rows
 const HIGH = { open: 14, half_open: 7 }; // to be told apart without colour; closed is a thin line
 const WORST = ["open", "half_open", "closed"];
@@ -25,52 +26,47 @@ export function spans(changes, from, to, current) {
 
 function lane(one) {
   const box = h("svg.lane", { viewBox: "0 0 900 14", preserveAspectRatio: "none", role: "img" });
-  const show = (now) => {
-    const opened = now.spans.filter((span) => span.state === "open").length;
+  const show = now => {
+    const opened = now.spans.filter(span => span.state === "open").length;
     mark(box, "aria-label", `${stateOf(now.state)[2]}, opened ${opened} times in 15 minutes`);
-    keyed(box, now.spans, (span) => now.spans.indexOf(span), () => live(h("rect"), () => {}));
-    now.spans.forEach((span, at) => place(box.children[at], span, now.begin));
+    box.replaceChildren(...now.spans.map(span => bar(span, now.begin)));
   };
   return live(box, show, one);
 }
 
-function place(bar, { state: was, from, to }, begin) {
-  const high = HIGH[was] ?? 2;
-  const scale = 900 / SPAN;
-  mark(bar, "class", stateOf(was)[1]);
-  mark(bar, "x", ((from - begin) * scale).toFixed(1));
-  mark(bar, "width", Math.max((to - from) * scale, high > 2 ? 3 : 0).toFixed(1));
-  mark(bar, "y", high > 2 ? 14 - high : 6);
-  mark(bar, "height", high);
+function bar({ state: was, from, to }, begin) {
+  const height = HIGH[was] ?? 2;
+  const width = Math.max(to - from, height > 2 ? 3000 : 0) / SCALE;
+  return h(`rect.${stateOf(was)[1]}`, { x: (from - begin) / SCALE, width, y: height > 2 ? 14 - height : 6, height });
 }
 
 const CIRCUITS = [
-  ["Circuit", (one) => named(one.name), "first"],
-  ["State", state((one) => one.state)],
+  ["Circuit", one => named(one.name), "first"],
+  ["State", state(one => one.state)],
   ["Last 15 minutes", lane, "lanes"],
-  ["Failures in a row", (one) => count(one.failures), "num"],
-  ["Opened", (one) => count(one.opened), "num"],
-  ["Next try", (one) => (one.retry_after_s === null ? "–" : `in ${seconds(one.retry_after_s)}`), "num"],
+  counted("Failures in a row", one => one.failures),
+  counted("Opened", one => one.opened),
+  ["Next try", one => (one.retry_after_s === null ? "–" : `in ${seconds(one.retry_after_s)}`), "num"],
 ];
 
 const CHANGES = [
-  ["Time", (one) => clock(one.timestamp), "num slim"],
-  ["What", (one) => named(one.circuit ?? one.target ?? "the sidecar"), "first"],
-  ["From", (one) => (one.before ? sign(one.before) : "–")],
-  ["To", (one) => sign(one.after ?? one.event.slice(6))],
-  ["Why", (one) => plain(one.reason)],
+  ["Time", one => clock(one.timestamp), "num slim"],
+  ["What", one => named(one.circuit ?? one.target ?? "the sidecar"), "first"],
+  ["From", one => (one.before ? sign(one.before) : "–")],
+  ["To", one => sign(one.after ?? one.event.slice(6))],
+  ["Why", one => plain(one.reason)],
 ];
 
 /** The page of the circuits. */
 export function circuits() {
   const told = h("p.quiet");
-  const list = grid("Circuits", CIRCUITS, (one) => one.name);
-  const past = grid("Changes", CHANGES, (one) => one.id);
+  const list = grid("Circuits", CIRCUITS, one => one.name);
+  const past = grid("Changes", CHANGES, one => one.id);
   const none = empty(
     "No circuit yet.",
-    h("p", "Each tool gets one with its first call, and so has the server's address. MCP_CB_FAILURE_THRESHOLD failed tries in a row open it; after MCP_CB_RECOVERY_TIMEOUT one call is let through to find out."),
+    h("p", "Each tool gets one with its first call. MCP_CB_FAILURE_THRESHOLD failed tries in a row open it; after MCP_CB_RECOVERY_TIMEOUT one call finds out."),
   );
-  const quiet = h("p.quiet", "None since the sidecar began, as far as it remembers.");
+  const quiet = h("p.quiet", "None that the sidecar remembers.");
   const key = h("p.quiet", sign("closed"), ": thin line. ", sign("half_open"), ": half bar. ", sign("open"), ": full bar.");
   return {
     element: h("div", told, none, list, key, panel("Changes, the latest first", past, quiet)),
@@ -80,11 +76,11 @@ export function circuits() {
       const from = Math.max(begin, to - (health?.uptime_seconds ?? 0) * 1000);
       const known = Object.entries(metrics?.circuits ?? health?.circuits ?? {});
       const rows = known.map(([name, one]) => {
-        const changes = log.changes.filter((change) => change.circuit === name && Date.parse(change.timestamp) >= from);
+        const changes = log.changes.filter(change => change.circuit === name && Date.parse(change.timestamp) >= from);
         return { ...one, name, begin, spans: spans(changes, from, to, one.state) };
       });
       rows.sort((a, b) => WORST.indexOf(a.state) - WORST.indexOf(b.state) || b.opened - a.opened);
-      const open = rows.filter((one) => one.state !== "closed").length;
+      const open = rows.filter(one => one.state !== "closed").length;
       none.hidden = rows.length > 0;
       key.hidden = !rows.length;
       say(told, rows.length ? `${count(open)} of ${count(rows.length)} not closed` : "");

@@ -4,7 +4,7 @@ import { beside } from "./api.js";
 import { h, panel } from "./dom.js";
 import { firstCall, snippet } from "./parts.js";
 
-const json = (value) => JSON.stringify(value, null, 2);
+const json = value => JSON.stringify(value, null, 2);
 
 const HELLO = JSON.stringify({
   jsonrpc: "2.0",
@@ -13,7 +13,7 @@ const HELLO = JSON.stringify({
   params: { protocolVersion: "2025-06-18", capabilities: {}, clientInfo: { name: "curl", version: "0" } },
 });
 
-const PYTHON = (url) => [
+const PYTHON = url => [
   "import asyncio",
   "from mcp import ClientSession",
   "from mcp.client.streamable_http import streamablehttp_client",
@@ -22,12 +22,12 @@ const PYTHON = (url) => [
   `    async with streamablehttp_client("${url}") as (read, write, _):`,
   "        async with ClientSession(read, write) as session:",
   "            await session.initialize()",
-  "            print([tool.name for tool in (await session.list_tools()).tools])",
+  "            print(await session.list_tools())",
   "",
   "asyncio.run(main())",
 ];
 
-const CURL = (url) => [
+const CURL = url => [
   `curl -i ${url} -H 'Content-Type: application/json' \\`,
   "  -H 'Accept: application/json, text/event-stream' \\",
   `  -d '${HELLO}'`,
@@ -35,16 +35,16 @@ const CURL = (url) => [
 
 // title, where it goes, text for the URL of the MCP endpoint
 const CLIENTS = [
-  ["Claude Code", "In a terminal:", (url) => `claude mcp add --transport http sidecar ${url}`],
-  ["Cursor", "In ~/.cursor/mcp.json:", (url) => json({ mcpServers: { sidecar: { url } } })],
-  ["VS Code", "In .vscode/mcp.json:", (url) => json({ servers: { sidecar: { type: "http", url } } })],
+  ["Claude Code", "In a terminal:", url => `claude mcp add --transport http sidecar ${url}`],
+  ["Cursor", "In ~/.cursor/mcp.json:", url => json({ mcpServers: { sidecar: { url } } })],
+  ["VS Code", "In .vscode/mcp.json:", url => json({ servers: { sidecar: { type: "http", url } } })],
   [
     "Claude Desktop",
-    "In claude_desktop_config.json (Settings, Developer, Edit Config):",
-    (url) => json({ mcpServers: { sidecar: { command: "npx", args: ["-y", "mcp-remote", url] } } }),
+    "In claude_desktop_config.json:",
+    url => json({ mcpServers: { sidecar: { command: "npx", args: ["-y", "mcp-remote", url] } } }),
   ],
-  ["Python SDK", "Version 1, pip install 'mcp<2':", (url) => PYTHON(url).join("\n")],
-  ["curl, MCP", "The handshake by hand:", (url) => CURL(url).join("\n")],
+  ["Python SDK", "Version 1, pip install 'mcp<2':", url => PYTHON(url).join("\n")],
+  ["curl, MCP", "The handshake by hand:", url => CURL(url).join("\n")],
   ["curl, REST", "The REST tool API, where the server has one:", firstCall],
 ];
 
@@ -52,11 +52,11 @@ const CLIENTS = [
 export function connect() {
   const codes = CLIENTS.map(() => snippet(""));
   const panels = CLIENTS.map(([title, where], at) => panel(title, h("p.quiet", where), codes[at]));
-  const hint = "Clients talk to the sidecar as they did to the server: only the address is another. Credentials go with each call as before.";
+  const hint = "Clients talk to the sidecar as they did to the server, with their own credentials: only the address is another.";
   return {
     element: h("div", h("p", hint), h("div.pair.top", ...panels)),
     update({ config }) {
-      const path = config?.settings.find((one) => one.variable === "MCP_PATH").value ?? "/mcp";
+      const path = config?.settings.find(one => one.variable === "MCP_PATH").value ?? "/mcp";
       codes.forEach((code, at) => code.patch(CLIENTS[at][2](beside(path.slice(1)))));
     },
   };

@@ -35,10 +35,10 @@ export function mark(node, name, value) {
 }
 
 /** Return a name as it can be trusted to look: signs that turn the text or are not seen are spelled. */
-export const plain = (name) =>
+export const plain = name =>
   String(name ?? "").replace(
     UNSEEN,
-    (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`,
+    sign => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );
 
 /** Return a name as an element that keeps its direction of writing to itself. */
@@ -82,9 +82,9 @@ export function grid(caption, columns, keyOf, more = "cards") {
     { role: "region", "aria-label": caption, tabindex: 0 },
     h("table", h("caption.unseen", caption), h("thead", h("tr", ...heads)), body),
   );
-  element.show = (items) => {
+  element.show = items => {
     element.hidden = !items.length;
-    keyed(body, items, keyOf, (item) => row(item, columns));
+    keyed(body, items, keyOf, item => row(item, columns));
   };
   return element;
 }
@@ -94,11 +94,11 @@ function row(item, columns) {
   const cells = columns.map(([label, read, kind = ""]) => {
     const made = read(item);
     const cell = h("td", { class: kind, "data-label": label }, made);
-    patches.push(made instanceof Node ? (now) => made.patch?.(now) : (now) => say(cell, read(now)));
+    patches.push(made instanceof Node ? now => made.patch?.(now) : now => say(cell, read(now)));
     return cell;
   });
   const node = h("tr", ...cells);
-  node.patch = (now) => now !== item && patches.forEach((patch) => patch(now));
+  node.patch = now => now !== item && patches.forEach(patch => patch(now));
   return node;
 }
 
@@ -108,6 +108,9 @@ export function live(node, patch, item) {
   patch(item);
   return node;
 }
+
+/** A button that submits nothing. */
+export const button = (text, onclick, spec = "button", more = {}) => h(spec, { type: "button", onclick, ...more }, text);
 
 /** A panel with a heading. */
 export const panel = (title, ...children) => h("section.panel", h("h2", title), ...children);

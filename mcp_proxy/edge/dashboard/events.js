@@ -1,6 +1,6 @@
 /** Events: the live tail, bounded and filtered, and one request in detail. */
 
-import { empty, grid, h, named, plain, say } from "./dom.js";
+import { button, empty, grid, h, named, plain, say } from "./dom.js";
 import { clock, count, ms } from "./format.js";
 import { field, firstCall, search, sign, snippet, toolName } from "./parts.js";
 import { details } from "./request.js";
@@ -41,14 +41,12 @@ class Tail {
 }
 
 function filters(draw) {
-  const text = search(draw, "tool, request id, code …");
-  const type = search(draw, "all, or tool.call, circuit …");
-  const level = h("select", { onchange: draw }, ...LEVELS.map((name) => h("option", name)));
-  const passes = (one) =>
-    one.event.includes(type.value) &&
+  const text = search(draw, "event, tool, request id …");
+  const level = h("select", { onchange: draw }, ...LEVELS.map(name => h("option", name)));
+  const passes = one =>
     LEVELS.indexOf(one.level) >= level.selectedIndex &&
     JSON.stringify(one).toLowerCase().includes(text.value.toLowerCase());
-  return { text, type, level, passes, key: () => JSON.stringify([text.value, type.value, level.value]) };
+  return { text, level, passes, key: () => `${level.value} ${text.value}` };
 }
 
 /** Arrow keys go from row to row; one row alone is in the tab order. */
@@ -73,23 +71,23 @@ export function events({ draw }) {
   let drawn = 0;
   let timer = 0;
   const tail = new Tail();
-  const { text, type, level, passes, key } = filters(draw);
-  const about = (one) => (one.tool ? toolName(one) : (one.circuit ?? one.target ?? ""));
-  const open = (one) => h("button.plain", { type: "button", tabindex: -1, onclick: () => details(one, now) }, plain(one.event));
+  const { text, level, passes, key } = filters(draw);
+  const about = one => (one.tool ? toolName(one) : (one.circuit ?? one.target ?? ""));
+  const open = one => button(plain(one.event), () => details(one, now), "button.plain", { tabindex: -1 });
   const columns = [
-    ["Time", (one) => clock(one.timestamp), "num slim"],
-    ["Level", (one) => sign(one.level)],
+    ["Time", one => clock(one.timestamp), "num slim"],
+    ["Level", one => sign(one.level)],
     ["Event", open],
-    ["About", (one) => named(about(one)), "first"],
-    ["Took", (one) => (one.verdict ? ms(one.duration_ms) : ""), "num"],
-    ["What", (one) => named(gist(one)), "gist"],
+    ["About", one => named(about(one)), "first"],
+    ["Took", one => (one.verdict ? ms(one.duration_ms) : ""), "num"],
+    ["What", one => named(gist(one)), "gist"],
   ];
-  const list = grid("Events, the latest first", columns, (one) => one.id, "tail");
+  const list = grid("Events, the latest first", columns, one => one.id, "tail");
   list.onkeydown = arrows;
   const told = h("p.quiet", { id: "tail-told" });
   const none = empty("No events yet.", h("p", "Every tool call ends in one, hits too. Try:"), snippet(firstCall()));
-  const nothing = empty("Nothing passes the filter.", h("p", "What comes later is shown if it does."));
-  const pause = h("button", { type: "button", "aria-pressed": "false", onclick: toggle }, "Pause");
+  const nothing = empty("Nothing passes the filter.");
+  const pause = button("Pause", toggle, "button", { "aria-pressed": "false" });
 
   function toggle() {
     paused = !paused;
@@ -114,14 +112,14 @@ export function events({ draw }) {
     none.hidden = log.total > 0;
     nothing.hidden = !log.total || !list.hidden;
     const skipped = tail.skipped ? ` ${count(tail.skipped)} came too fast to be drawn.` : "";
-    const lost = log.lost ? ` ${count(log.lost)} were lost before the page read them.` : "";
+    const lost = log.lost ? ` ${count(log.lost)} were lost on the way.` : "";
     return say(told, `${count(tail.shown.length)} shown, ${count(log.total)} heard.${skipped}${lost}`);
   }
 
-  const bar = h("div.bar", field("Text", text), field("Event", type), field("Level from", level), pause);
+  const bar = h("div.bar", field("Filter", text), field("Level from", level), pause);
   return {
     element: h("div", bar, told, none, nothing, list),
-    enter: (query) => query.has("tool") && (text.value = query.get("tool")),
+    enter: query => query.has("tool") && (text.value = query.get("tool")),
     update,
   };
 }

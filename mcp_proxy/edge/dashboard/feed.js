@@ -8,11 +8,11 @@ const LONGEST_PAUSE = 5000;
 /** Cut the text of an event stream into events (WHATWG HTML section 9.2.6); ours end lines with LF. */
 export function reader(told) {
   let rest = "";
-  return (text) => {
+  return text => {
     const blocks = (rest + text).split("\n\n");
     rest = blocks.pop();
     for (const block of blocks) {
-      const fields = Object.fromEntries(block.split("\n").map((line) => line.split(/: ?(.*)/, 2)));
+      const fields = Object.fromEntries(block.split("\n").map(line => line.split(/: ?(.*)/, 2)));
       if (fields.data) told(fields.id, fields.data);
     }
   };
@@ -47,7 +47,7 @@ export class Feed {
     for (;;) {
       const state = await this.#listen(() => (pause = FIRST_PAUSE)).catch(() => "reconnecting");
       this.#changed(state);
-      await new Promise((go) => {
+      await new Promise(go => {
         this.#wake = go;
         setTimeout(go, pause);
       });
@@ -59,10 +59,9 @@ export class Feed {
     this.#leave = new AbortController();
     const heard = await fetch(beside("api/events?replay=1000"), {
       headers: headers(this.#last ? { "Last-Event-ID": this.#last } : {}),
-      cache: "no-store",
       signal: this.#leave.signal,
     });
-    if (!heard.ok) return heard.status === 401 ? "token wanted" : "reconnecting";
+    if (!heard.ok) return heard.status === 401 ? "refused" : "reconnecting";
     connected();
     this.#changed("live");
     let batch = [];

@@ -1,10 +1,10 @@
 /** How numbers, times and states are said. */
 
 const WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
-const two = (part) => String(part).padStart(2, "0");
+const two = part => String(part).padStart(2, "0");
 
 /** 12,345 */
-export const count = (value) => WHOLE.format(value ?? 0);
+export const count = value => WHOLE.format(value ?? 0);
 
 /** A number of a second, or any with two or three figures. */
 export function rate(value) {
@@ -52,15 +52,15 @@ export function clock(stamp, fraction = true) {
 }
 
 // sign and weight of each state: it is never told by colour alone
-const GOOD = ["●", "good"];
-const CARE = ["▲", "warn"];
-const BAD = ["■", "bad"];
-const NONE = ["○", "none"];
-const STATES = {
-  ...{ healthy: GOOD, closed: GOOD, present: GOOD, live: GOOD, up: GOOD, ok: GOOD },
-  ...{ degraded: CARE, restarting: CARE, reconnecting: CARE, warning: CARE, half_open: ["◐", "warn"] },
-  ...{ unhealthy: BAD, lost: BAD, open: BAD, down: BAD, error: BAD, unreachable: BAD, "token wanted": BAD },
-};
+const KINDS = [
+  ["●", "good", "healthy closed present live up ok"],
+  ["▲", "warn", "degraded restarting reconnecting warning"],
+  ["◐", "warn", "half_open"],
+  ["■", "bad", "unhealthy lost open down error unreachable refused"],
+];
 
 /** Return sign, weight and word of a state. */
-export const stateOf = (name) => [...(STATES[name] ?? NONE), String(name).replace("_", "-")];
+export function stateOf(name) {
+  const [sign, weight] = KINDS.find(kind => kind[2].split(" ").includes(name)) ?? ["○", "none"];
+  return [sign, weight, String(name).replace("_", "-")];
+}

@@ -4,7 +4,7 @@ const KEPT = 300; // samples
 const SPARK = 60;
 
 /** A tool's row by one text, whatever its name holds. */
-export const keyOf = (one) => JSON.stringify([one.service, one.tool]);
+export const keyOf = one => JSON.stringify([one.service, one.tool]);
 
 function push(list, value, most = KEPT) {
   list.push(value);
@@ -47,7 +47,7 @@ export class History {
 
   /** Return the calls a second over the last so many samples, or null if nothing is known. */
   lately(samples) {
-    const found = this.requests.slice(-samples).filter((value) => value !== null);
+    const found = this.requests.slice(-samples).filter(value => value !== null);
     return found.length ? found.reduce((sum, value) => sum + value, 0) / found.length : null;
   }
 

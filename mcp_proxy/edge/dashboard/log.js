@@ -2,12 +2,13 @@
 
 const RECENT = 2000;
 const CHANGES = 500;
-const STATES = /^(circuit|upstream)\.state_changed$|^proxy\.(started|draining)$/;
+/** Of circuits, targets and the sidecar itself. */
+export const STATES = /^(circuit|upstream)\.state_changed$|^proxy\.(started|draining)$/;
 
 /** The events of late. */
 export class Log {
   recent = [];
-  changes = []; // of circuits, targets and the sidecar itself
+  changes = [];
   total = 0;
   lost = 0; // the sidecar's ring ran over before we had read
 
@@ -27,5 +28,5 @@ export class Log {
   }
 
   /** Return what is remembered of one request, in the order in which it happened. */
-  of = (requestId) => this.recent.filter((event) => event.request_id === requestId);
+  of = requestId => this.recent.filter(event => event.request_id === requestId);
 }

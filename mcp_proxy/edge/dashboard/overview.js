@@ -3,7 +3,7 @@
 import { chart } from "./chart.js";
 import { empty, grid, h, keyed, live, named, panel, plain, say } from "./dom.js";
 import { clock, count, ms, rate, seconds, share } from "./format.js";
-import { firstCall, sign, snippet, state, strip, targets, tool, toolName } from "./parts.js";
+import { counted, firstCall, sign, snippet, state, strip, targets, tool, toolName } from "./parts.js";
 
 const LATELY = 10; // samples, of a second each
 
@@ -25,18 +25,18 @@ function figures({ metrics, history }) {
     [count(requests), `${count(total.retries)} retries`],
     [share(total.error_rate), `${count(errors)} of ${count(requests)}`],
     [ms(latency.p95), `p50 ${rate(latency.p50)} · p99 ${rate(latency.p99)}`],
-    metrics.cache ? [share(cache.hit_ratio), `${count(cache.hits + cache.stale)} told from it`] : ["off"],
-    [count(flight), `limit ${count(concurrency.limit)} · ${count(concurrency.waiting)} wait`],
+    metrics.cache ? [share(cache.hit_ratio), `${count(cache.hits + cache.stale)} hits`] : ["off"],
+    [count(flight), `${count(concurrency.waiting)} wait`],
   ];
 }
 
 const TARGETS = [
-  ["Target", (one) => named(one.target), "first"],
-  ["State", state((one) => (one.state === "present" && !one.healthy ? "unhealthy" : one.state))],
-  ["For", (one) => seconds(one.for_seconds), "num"],
+  ["Target", one => named(one.target), "first"],
+  ["State", state(one => (one.state === "present" && !one.healthy ? "unhealthy" : one.state))],
+  ["For", one => seconds(one.for_seconds), "num"],
   ["Last probe", probed],
-  ["Calls", (one) => count(one.calls), "num"],
-  ["Next probe", (one) => `in ${seconds(one.next_probe_seconds)}`, "num"],
+  counted("Calls", one => one.calls),
+  ["Next probe", one => `in ${seconds(one.next_probe_seconds)}`, "num"],
 ];
 
 function probed(one) {
@@ -46,19 +46,19 @@ function probed(one) {
 
 const ERRORS = [
   ["Tool", tool, "first"],
-  ["Error", (one) => plain(one.code)],
-  ["Count", (one) => count(one.count), "num"],
-  ["Last", (one) => clock(one.last, false), "num"],
+  ["Error", one => plain(one.code)],
+  counted("Count", one => one.count),
+  ["Last", one => clock(one.last, false), "num"],
 ];
 
 const RATES = [
-  ["calls", "accent", [], (history) => history.requests],
-  ["errors", "bad", [4, 3], (history) => history.errors],
+  ["calls", "accent", [], history => history.requests],
+  ["errors", "bad", [4, 3], history => history.errors],
 ];
 const LATENCIES = [
-  ["p50", "quiet", [], (history) => history.p50],
-  ["p95", "accent", [6, 3], (history) => history.p95],
-  ["p99", "warn", [2, 3], (history) => history.p99],
+  ["p50", "quiet", [], history => history.p50],
+  ["p95", "accent", [6, 3], history => history.p95],
+  ["p99", "warn", [2, 3], history => history.p99],
 ];
 
 function worry([name, one]) {
@@ -77,10 +77,10 @@ export function overview() {
   const top = strip(...FIGURES);
   const charts = [chart("Calls and errors a second", RATES, rate), chart("Latency of the last 1,024 calls", LATENCIES, ms)];
   const pair = h("div.pair", ...charts);
-  const behind = grid("Targets", TARGETS, (one) => one.target);
+  const behind = grid("Targets", TARGETS, one => one.target);
   const worries = h("ul", { id: "worries" });
   const calm = h("p", sign("ok"), " Every circuit is closed.");
-  const errors = grid("Errors", ERRORS, (one) => `${toolName(one)} ${one.code} ${one.upstream}`);
+  const errors = grid("Errors", ERRORS, one => `${toolName(one)} ${one.code} ${one.upstream}`);
   const none = h("p", sign("ok"), " None.");
   const hint = h("p", "Point a client at this port (", h("a", { href: "#/connect" }, "Connect"), " says how), or try:");
   const first = h("div.panel", empty("No calls yet.", hint, snippet(firstCall())));
@@ -92,7 +92,7 @@ export function overview() {
       top.show(...figures(now));
       first.hidden = metrics?.total.requests !== 0;
       pair.hidden = !metrics?.total.requests;
-      if (!pair.hidden) charts.forEach((one) => one.draw(history));
+      if (!pair.hidden) charts.forEach(one => one.draw(history));
       behind.show(targets(health));
       const circuits = Object.entries(metrics?.circuits ?? health?.circuits ?? {});
       const open = circuits.filter(([, one]) => one.state !== "closed");

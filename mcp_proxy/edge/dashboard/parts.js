@@ -1,14 +1,14 @@
 /** Pieces that several pages are made of. */
 
 import { beside } from "./api.js";
-import { h, live, mark, named, plain, say } from "./dom.js";
-import { stateOf } from "./format.js";
+import { button, h, live, mark, named, plain, say } from "./dom.js";
+import { count, stateOf } from "./format.js";
 
 /** A state as sign, word and weight; `read` finds it in an item. */
-export const state = (read) => (item) => {
+export const state = read => item => {
   const sign = h("i", { "aria-hidden": "true" });
   const word = h("span");
-  const show = (now) => {
+  const show = now => {
     const [shape, weight, text] = stateOf(read(now));
     say(sign, shape);
     say(word, plain(text));
@@ -19,26 +19,29 @@ export const state = (read) => (item) => {
 };
 
 /** A state that stays. */
-export const sign = state((name) => name);
+export const sign = state(name => name);
 
 /** How a tool is called for people. */
-export const toolName = (one) => (one.service ? `${one.service}/${one.tool}` : one.tool);
+export const toolName = one => (one.service ? `${one.service}/${one.tool}` : one.tool);
 
 /** A tool's name as an element. */
-export const tool = (one) => named(toolName(one));
+export const tool = one => named(toolName(one));
+
+/** A column of counts. */
+export const counted = (label, read) => [label, one => count(read(one)), "num"];
 
 /** How often the cache was looked into for a tool. */
 export const looked = ({ cache }) => cache.hits + cache.misses + cache.stale + cache.collapsed;
 
 /** The targets of a health report. */
-export const targets = (health) => health?.targets ?? (health ? [health.upstream] : []);
+export const targets = health => health?.targets ?? (health ? [health.upstream] : []);
 
 /** Return the worst state of a tool's circuits (layers/breaker names them), or "none yet". */
 export function circuitOf(one, circuits, health) {
-  const among = ["", ...targets(health).map((target) => ` of ${target.target}`)];
-  const names = ["tool", "method"].flatMap((kind) => among.map((more) => `${kind} ${toolName(one)}${more}`));
-  const found = names.map((name) => circuits?.[name]?.state);
-  return ["open", "half_open", "closed"].find((worst) => found.includes(worst)) ?? "none yet";
+  const among = ["", ...targets(health).map(target => ` of ${target.target}`)];
+  const names = ["tool", "method"].flatMap(kind => among.map(more => `${kind} ${toolName(one)}${more}`));
+  const found = names.map(name => circuits?.[name]?.state);
+  return ["open", "half_open", "closed"].find(worst => found.includes(worst)) ?? "none yet";
 }
 
 /**
@@ -65,8 +68,8 @@ export function snippet(text) {
       () => say(told, "Copied"),
       () => say(told, "Copy it by hand"),
     );
-  const element = h("div", h("pre", { tabindex: 0 }, code), h("div.act", told, h("button", { type: "button", onclick }, "Copy")));
-  element.patch = (now) => say(code, now);
+  const element = h("div", h("pre", { tabindex: 0 }, code), h("div.act", told, button("Copy", onclick)));
+  element.patch = now => say(code, now);
   return element;
 }
 
@@ -78,8 +81,7 @@ export const search = (oninput, placeholder) => h("input", { type: "search", oni
 
 /** Open a dialog: Escape closes it, and the focus goes back to where it was. */
 export function dialog(title, ...content) {
-  const onclick = () => box.close();
-  const close = h("button.plain", { type: "button", "aria-label": "Close", onclick }, "✕");
+  const close = button("✕", () => box.close(), "button.plain", { "aria-label": "Close" });
   const box = h("dialog", { "aria-label": title }, h("div.bar", h("h2", title), close), ...content);
   box.onclose = () => box.remove();
   document.body.append(box);

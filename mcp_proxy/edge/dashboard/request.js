@@ -8,19 +8,19 @@ const CACHE = {
   hit: "answered from the cache",
   stale: "an old answer was told",
   miss: "the server was asked",
-  collapsed: "shared the answer of an equal call in flight",
+  collapsed: "shared the answer of an equal call",
   bypass: "had no part in it",
-  request: "the caller wanted no stored answer",
+  request: "the caller wanted a fresh answer",
   method: "such calls are never stored",
 };
 
-const facts = (pairs) => pairs.map(([name, value]) => h("div", h("dt", plain(name)), h("dd", value)));
+const facts = pairs => pairs.map(([name, value]) => h("div", h("dt", plain(name)), h("dd", value)));
 
 /** Return what happened to a call, each with its milliseconds after the call's arrival. */
 export function steps(call, related) {
   const began = Date.parse(call.timestamp) - call.duration_ms;
-  const between = related.filter((one) => one !== call);
-  const found = between.map((one) => [
+  const between = related.filter(one => one !== call);
+  const found = between.map(one => [
     Math.max(0, Date.parse(one.timestamp) - began),
     one.attempt ? `try ${one.attempt} failed (${plain(one.reason)}); wait ${ms(one.wait_ms)}` : plain(one.event),
   ]);
@@ -30,7 +30,7 @@ export function steps(call, related) {
 
 function timing(call, related) {
   const found = steps(call, related);
-  const at = (time) => 5 + (call.duration_ms ? Math.min(1, time / call.duration_ms) : 0) * 590;
+  const at = time => 5 + (call.duration_ms ? Math.min(1, time / call.duration_ms) : 0) * 590;
   const marks = found.map(([time]) => h("circle", { cx: at(time), cy: 8, r: 4 }));
   const line = h("line", { x1: 5, x2: 595, y1: 8, y2: 8 });
   return [
@@ -54,7 +54,7 @@ function ofCall(call, { log, metrics, health }) {
 /** Show one event; of what belongs to a call that has ended, the call. */
 export function details(event, now) {
   const related = event.request_id ? now.log.of(event.request_id) : [];
-  const call = related.findLast((one) => one.verdict);
+  const call = related.findLast(one => one.verdict);
   const fields = Object.entries(event).map(([name, value]) => [name, h("bdi", plain(value))]);
   dialog(
     `${plain(event.event)} at ${clock(event.timestamp)}`,

@@ -1,10 +1,10 @@
 /** Settings: what is in force, and who said so. */
 
-import { empty, grid, h, panel, plain, say } from "./dom.js";
+import { button, empty, grid, h, panel, plain, say } from "./dom.js";
 import { count } from "./format.js";
 import { field, search } from "./parts.js";
 
-const changed = (one) => one.origin !== "default";
+const changed = one => one.origin !== "default";
 
 function shown(value) {
   if (value === null) return "unset";
@@ -12,11 +12,11 @@ function shown(value) {
 }
 
 const COLUMNS = [
-  ["Variable", (one) => h("code", one.variable), "first"],
-  ["Value", (one) => h(changed(one) ? "strong" : "span", shown(one.value)), "value"],
-  ["Origin", (one) => plain(one.origin), "text"],
-  ["Default", (one) => (changed(one) ? shown(one.default) : ""), "value"],
-  ["What", (one) => one.text, "text"],
+  ["Variable", one => h("code", one.variable), "first"],
+  ["Value", one => h(changed(one) ? "strong" : "span", shown(one.value)), "value"],
+  ["Origin", one => plain(one.origin), "text"],
+  ["Default", one => (changed(one) ? shown(one.default) : ""), "value"],
+  ["What", one => one.text, "text"],
 ];
 
 function rules({ tools }) {
@@ -32,9 +32,9 @@ export function settings({ draw, wantToken }) {
   const filter = search(draw, "name, value or meaning");
   const only = h("input", { type: "checkbox", onchange: draw });
   const told = h("span.quiet");
-  const list = grid("Settings", COLUMNS, (one) => `${one.variable} ${one.origin} ${shown(one.value)}`);
+  const list = grid("Settings", COLUMNS, one => `${one.variable} ${one.origin} ${shown(one.value)}`);
   const code = h("pre", { tabindex: 0 });
-  const none = empty("The settings are behind the token.", h("button", { type: "button", onclick: wantToken }, "Enter token"));
+  const none = empty("The settings are behind the token.", button("Enter token", wantToken));
   const bar = h("div.bar", field("Filter", filter), h("label", only, " Only what is no default"), told);
   const tools = panel("Tool rules", code);
   return {
@@ -43,8 +43,8 @@ export function settings({ draw, wantToken }) {
       none.hidden = off !== "token";
       bar.hidden = tools.hidden = !config;
       const all = config?.settings ?? [];
-      const text = (one) => `${one.variable} ${shown(one.value)} ${one.origin} ${one.text}`.toLowerCase();
-      const rows = all.filter((one) => (changed(one) || !only.checked) && text(one).includes(filter.value.toLowerCase()));
+      const text = one => `${one.variable} ${shown(one.value)} ${one.origin} ${one.text}`.toLowerCase();
+      const rows = all.filter(one => (changed(one) || !only.checked) && text(one).includes(filter.value.toLowerCase()));
       say(told, `${count(rows.length)} of ${count(all.length)}`);
       list.show(rows);
       if (config) say(code, rules(config));

@@ -6,11 +6,11 @@ import { dialog, field } from "./parts.js";
 
 /** Resolve to true when a token was given that opens the endpoints, to false when none was. */
 export function askToken() {
-  return new Promise((answered) => {
+  return new Promise(answered => {
     const input = h("input", { type: "password", autocomplete: "off", required: true });
     const told = h("p.told", { role: "alert" });
     let good = false;
-    const onsubmit = async (event) => {
+    const onsubmit = async event => {
       event.preventDefault();
       const before = token();
       keepToken(input.value);
@@ -24,7 +24,7 @@ export function askToken() {
         input.select();
       }
     };
-    const note = "It is the value of MCP_ADMIN_TOKEN. This tab keeps it until it is closed.";
+    const note = "The value of MCP_ADMIN_TOKEN; this tab keeps it until it is closed.";
     const use = h("button.main", "Use token");
     const box = dialog("Admin token", h("form", { onsubmit }, h("p", note), field("Token", input), told, h("div.act", use)));
     box.addEventListener("close", () => answered(good), { once: true });
