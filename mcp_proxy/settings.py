@@ -513,8 +513,8 @@ class Settings(BaseSettings):
         """Return where each value by section and key came from; what is missing is a default."""
         return self._origins
 
-    def of(self, origins: Mapping[tuple[str, ...], str]) -> "Settings":
-        """Remember where the values came from."""
+    def remembering(self, origins: Mapping[tuple[str, ...], str]) -> "Settings":
+        """Take note of where the values came from, and return them."""
         self._origins = dict(origins)
         return self
 
@@ -618,7 +618,7 @@ class Loader:
             self._faults += [self._fault(fault) for fault in error.errors()]
         else:
             if not self._faults:
-                return settings.of(self._origins)
+                return settings.remembering(self._origins)
         raise SettingsError(self._faults)
 
     def _flat_flags(self, flags: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:

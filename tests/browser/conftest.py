@@ -139,7 +139,8 @@ def sidecar(upstream: Upstream, tmp_path: Path) -> Iterator[Sidecars]:
         one.close()
 
 
-@pytest.fixture(scope="session")
+# playwright's loop runs in this thread until it is closed: tests of other modules have loops of their own
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     program = shutil.which("chromium")
     if program is None:

@@ -193,11 +193,12 @@ def test_a_flood_is_bounded_and_the_page_stays_quick(sidecar: Sidecars, page: Pa
         "event": "test.flood",
         "tool": "look",
     }
-    flood = "".join(
-        f"id: a-{number}\ndata: {json.dumps({**event, 'id': f'a-{number}'})}\n\n"
-        for number in range(20_000)
-    )
-    told = iter([flood])
+
+    def stream(first: int, last: int) -> str:
+        ids = (f"a-{number}" for number in range(first, last))
+        return "".join(f"id: {one}\ndata: {json.dumps({**event, 'id': one})}\n\n" for one in ids)
+
+    told = iter([stream(0, 1), stream(1, 20_000)])
     watched.page.route(
         "**/api/events?*",
         lambda route: route.fulfill(
@@ -205,7 +206,9 @@ def test_a_flood_is_bounded_and_the_page_stays_quick(sidecar: Sidecars, page: Pa
         ),
     )
     shown = watched.open("events")
+    expect(shown.locator("tbody tr").first).to_be_visible()
     expect(shown.locator("#tail-told")).to_contain_text("20,000 heard")
+    expect(shown.locator("#tail-told")).to_contain_text("came too fast to be drawn")
     assert 0 < shown.locator("tbody tr").count() <= 500
     began = time.perf_counter()  # noqa: TID251 - how quick is what is asked
     shown.get_by_role("link", name="Tools").click()

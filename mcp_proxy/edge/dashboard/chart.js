@@ -58,7 +58,7 @@ export function chart(title, series, format) {
       height: 150,
       legend: { show: false },
       cursor: { show: false },
-      padding: [8, 8, 0, 0],
+      padding: [8, 26, 0, 0],
       scales: { y: { range: (_, low, high) => [0, Math.max(high ?? 0, 1) * 1.1] } },
       axes: [
         { ...axis, grid: { show: false }, space: 70, size: 26, values: (_, all) => all.map(one => clock(one * 1000, false)) },

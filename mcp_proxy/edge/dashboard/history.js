@@ -25,8 +25,9 @@ export class History {
   /** Take in an answer of /api/metrics; a restart of the sidecar leaves a gap. */
   add(now, metrics) {
     const before = this.#before;
-    const { total } = (this.#before = metrics);
     const gone = metrics.uptime_seconds - (before?.uptime_seconds ?? Infinity);
+    if (gone >= 0 && gone < 0.5) return; // too short for a rate
+    const { total } = (this.#before = metrics);
     const whole = gone > 0 && total.requests >= before.total.requests;
     push(this.times, now / 1000);
     for (const name of ["requests", "errors"]) {

@@ -5,7 +5,7 @@ import { empty, grid, h, keyed, live, named, panel, plain, say } from "./dom.js"
 import { clock, count, ms, rate, seconds, share } from "./format.js";
 import { counted, firstCall, sign, snippet, state, strip, targets, tool, toolName } from "./parts.js";
 
-const LATELY = 10; // samples, of a second each
+const LATELY = 10; // looks, about a second apart
 
 const FIGURES = [
   ["stat-rate", "Calls"],
@@ -21,7 +21,7 @@ function figures({ metrics, history }) {
   const { total, concurrency, in_flight: flight } = metrics;
   const { cache, latency_ms: latency, requests, errors } = total;
   return [
-    [`${rate(history.lately(LATELY))} /s`, `last ${LATELY} s`],
+    [`${rate(history.lately(LATELY))} /s`, "lately"],
     [count(requests), `${count(total.retries)} retries`],
     [share(total.error_rate), `${count(errors)} of ${count(requests)}`],
     [ms(latency.p95), `p50 ${rate(latency.p50)} · p99 ${rate(latency.p99)}`],

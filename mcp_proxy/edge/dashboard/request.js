@@ -43,7 +43,7 @@ function ofCall(call, { log, metrics, health }) {
   const said = [
     ["Tool", named(toolName(call))],
     ["Verdict", plain([call.verdict, call.code].filter(Boolean).join(", "))],
-    ["Attempts", call.attempts || "none was needed"],
+    ["Attempts", call.attempts],
     ["Cache", `${plain(call.cache)}: ${CACHE[call.cache]}`],
     ["Circuit now", sign(circuitOf(call, metrics?.circuits, health))],
     ["Took", ms(call.duration_ms)],
