@@ -227,7 +227,14 @@ async def everything_goes_wrong(upstream: Upstream, sidecar: Sidecar, plant: Can
 
 async def look_inside(sidecar: Sidecar, plant: Canaries) -> None:
     key = f"Authorization: Bearer {plant('MCP_ADMIN_TOKEN')}"
-    for path in ("/api/health", "/api/metrics", "/api/events/schema", "/readyz", "/api/config"):
+    for path in (
+        "/api/health",
+        "/api/metrics",
+        "/metrics",
+        "/api/events/schema",
+        "/readyz",
+        "/api/config",
+    ):
         for headers in ((key,), (), (key, "Accept: text/plain")):
             await sidecar.overheard(f"{path} {headers[1:]}", get(path, *headers))
     clear = post("/api/cache/clear?tool=x", {}, key)
