@@ -97,9 +97,9 @@ export function overview() {
       const circuits = Object.entries(metrics?.circuits ?? health?.circuits ?? {});
       const open = circuits.filter(([, one]) => one.state !== "closed");
       keyed(worries, open, ([name]) => name, worry);
-      calm.hidden = open.length > 0;
+      calm.hidden = !health || open.length > 0;
       errors.show((metrics?.errors ?? []).slice(0, 8));
-      none.hidden = !errors.hidden;
+      none.hidden = !metrics || !errors.hidden;
     },
   };
 }
