@@ -35,7 +35,9 @@ _EVENTS: dict[str, tuple[str, dict[str, Any], frozenset[str]]] = {
             "verdict": _one_of(*_VERDICTS),
             "status": {**_MAYBE_COUNT, "description": "null: the caller left before an answer"},
             "code": {**_MAYBE_TEXT, "description": "of an error that the sidecar made"},
-            "cache": _one_of("hit", "stale", "miss", "collapsed", "bypass", "request", "method"),
+            "cache": _one_of(
+                *("hit", "stale", "miss", "expired", "collapsed", "bypass", "request", "method")
+            ),
             "attempts": {**_COUNT, "description": "tries that went out; 0: none was needed"},
             "upstream": _text("the target that was asked last"),
             "duration_ms": _NUMBER,
