@@ -74,14 +74,13 @@ async def overload(
     seconds: float = 10.0,
     per_second: float = 50.0,
     patience: float = 2.0,
-    good: float = GOOD,
     seed: int = 4,
     **settings: object,
 ) -> list[Finding]:
     """Send what the server can do, then three times as much, whether it answers or not.
 
     The server has ten workers and a line before them. A call counts if it was answered within the
-    client's patience and before the phase was over, and `good` of the peak are to do so.
+    client's patience and before the phase was over.
     """
     scenery = {
         "MCP_CACHE_ENABLED": True,
@@ -102,7 +101,7 @@ async def overload(
         rng = Random(seed)
         async with looked_at(scene) as looks:
             flood = await load(scene, "flood", seconds, lambda: rng.expovariate(OVER * per_second))
-        scene.findings.insert(0, judged(scene, how, (peak, flood), looks, good))
+        scene.findings.insert(0, judged(scene, how, peak, flood, looks))
     return scene.findings
 
 
@@ -168,17 +167,14 @@ async def looked_at(scene: Stage) -> AsyncIterator[Looks]:
         await probes.leave()
 
 
-def judged(
-    scene: Stage, how: str, phases: tuple[Phase, Phase], looks: Looks, good: float
-) -> Finding:
-    peak, flood = phases
+def judged(scene: Stage, how: str, peak: Phase, flood: Phase, looks: Looks) -> Finding:
     ratio = flood.done / max(1, peak.done)
     unknown = sum(one.fate is not Fate.DONE for one in looks.known)
     late = sum(one.seen.fate is Fate.LOST for one in flood.ended)
     wrong = check(scene.upstream.ledger, scene.crowd.seen)
     wrong += [f"{one.seen.sent}: {fault}" for one in flood.refused for fault in unfit(one.seen)]
     wrong += looks.ill
-    if ratio < good:
+    if ratio < GOOD:
         wrong.append(f"{flood.done} calls succeeded, and {peak.done} at the peak ({how})")
     if len(scene.upstream.ledger.of(FRESH.nonce)) > 1:
         wrong.append("what is known was asked for")
