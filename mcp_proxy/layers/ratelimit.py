@@ -12,6 +12,7 @@ from multidict import CIMultiDict
 
 from mcp_proxy.core.call import Call, RawHeaders, Reply
 from mcp_proxy.core.clock import Clock, Emit
+from mcp_proxy.core.condition import Condition
 from mcp_proxy.core.errors import ProxyError, RateLimitedError
 from mcp_proxy.core.headers import is_small
 from mcp_proxy.core.intent import SESSION_END
@@ -200,7 +201,7 @@ class RateLimit:
         self._emit = emit
         self._shared = shared
         self._keys = keys
-        self._well = True
+        self._condition = Condition("redis rate limits", emit)
         self._asked_again = 0.0  # when the shared count may be asked again
         self._client = self._made(CLIENT, rates.client)
         self._client_tool = self._made(CLIENT_TOOL, rates.client_tool)
@@ -278,23 +279,11 @@ class RateLimit:
             except _TROUBLE as trouble:
                 self._asked_again = self._clock.now() + _PAUSE
                 inner = trouble.storage_error if isinstance(trouble, StorageError) else trouble
-                self._note(well=False, reason=type(inner).__name__)
+                self._condition.note(inner)
             else:
-                self._note(well=True)
+                self._condition.note()
                 return standings
         return await counted(asked)
-
-    def _note(self, *, well: bool, reason: str | None = None) -> None:
-        if well != self._well:
-            self._well = well
-            self._emit(
-                "store.state_changed",
-                "info" if well else "error",
-                store="redis rate limits",
-                before="down" if well else "up",
-                after="up" if well else "down",
-                reason=reason,
-            )
 
     def _refusal(
         self, call: Call, worst: _Standing, headers: Mapping[str, str]

@@ -131,7 +131,7 @@ _EVENTS: dict[str, tuple[str, dict[str, Any], frozenset[str]]] = {
             "store": _TEXT,
             "before": _one_of("up", "down"),
             "after": _one_of("up", "down"),
-            "reason": _TEXT,
+            "reason": {**_MAYBE_TEXT, "description": "the trouble; null when it is over"},
         },
         frozenset(),
     ),

@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from mcp_proxy.core.clock import Clock, Emit
+from mcp_proxy.core.condition import Condition
 from mcp_proxy.stores.redis import connections
 
 # Events wait so long to go out together, and so many at most: what does not fit is lost and counted.
@@ -40,10 +41,9 @@ class Fanout:
         self._key = f"{prefix}events"
         self._name = name.encode()  # ours, among the sidecars
         self._clock = clock
-        self._emit = emit
         self._heard = heard  # takes the JSON text of an event of another sidecar
         self._waiting: deque[bytes] = deque()
-        self._well = True
+        self._condition = Condition("redis events", emit, "warning")
         self.lost = 0
 
     def tell(self, text: bytes) -> None:
@@ -69,10 +69,10 @@ class Fanout:
             try:
                 found: Any = await self._redis.xread({self._key: last}, count=_READ, block=_BLOCK)
             except (RedisError, TimeoutError, OSError) as trouble:
-                self._note(well=False, reason=type(trouble).__name__)
+                self._condition.note(trouble)
                 await self._clock.sleep(_PAUSE)
                 continue
-            self._note(well=True)
+            self._condition.note()
             for _, entries in found or ():
                 for last, fields in entries:  # noqa: B007 - read on from there
                     if fields.get(_OWNER) != self._name and _EVENT in fields:
@@ -93,23 +93,11 @@ class Fanout:
         try:
             await work
         except (RedisError, TimeoutError, OSError) as trouble:
-            self._note(well=False, reason=type(trouble).__name__)
+            self._condition.note(trouble)
             await self._clock.sleep(_PAUSE)
             return False
-        self._note(well=True)
+        self._condition.note()
         return True
-
-    def _note(self, *, well: bool, reason: str = "") -> None:
-        if well != self._well:
-            self._well = well
-            self._emit(
-                "store.state_changed",
-                "info" if well else "warning",
-                store="redis events",
-                before="down" if well else "up",
-                after="up" if well else "down",
-                reason=reason,
-            )
 
     async def aclose(self) -> None:
         """Let go of the connections."""

@@ -14,6 +14,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from mcp_proxy.core.clock import Emit, Spawn
+from mcp_proxy.core.condition import Condition
 from mcp_proxy.core.shelf import Edition, Generations
 
 T = TypeVar("T")
@@ -100,10 +101,9 @@ class RedisShelf:
         self._now = now
         self._epoch = epoch
         self._sleep = sleep
-        self._emit = emit
         self._spawn = spawn
         self._asked_again = 0.0  # when Redis may be asked again
-        self._well = True
+        self._condition = Condition("redis", emit)
         # What Redis may have missed, counted: before the next read a new token must pay for it.
         self._debts = 1
         self._paid = 0
@@ -122,22 +122,10 @@ class RedisShelf:
             self._failures += 1
             self._asked_again = self._now() + _PAUSE
             self._debts += 1
-            self._note(well=False, reason=type(trouble).__name__)
+            self._condition.note(trouble)
             return otherwise
-        self._note(well=True)
+        self._condition.note()
         return answer
-
-    def _note(self, *, well: bool, reason: str | None = None) -> None:
-        if well != self._well:
-            self._well = well
-            self._emit(
-                "store.state_changed",
-                "info" if well else "error",
-                store="redis",
-                before="down" if well else "up",
-                after="up" if well else "down",
-                reason=reason,
-            )
 
     @property
     def resting(self) -> bool:
@@ -292,7 +280,7 @@ class RedisShelf:
         """Return how the shelf is."""
         return {
             "store": "redis",
-            "up": self._well,
+            "up": self._condition.well,
             "failures": self._failures,
             "invalidations": self._invalidations,
         }
