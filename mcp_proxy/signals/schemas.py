@@ -22,7 +22,6 @@ _CALL = {
     "service": _text("behind the old server; REST only"),
     "tool": _text("or the method, of what is no tool call"),
 }
-_CHANGE = {"before": _TEXT, "after": _TEXT}
 _VERDICTS = ("ok", "tool_failed", "busy", "upstream_failed", "client_fault", "left")
 
 # By name: what it means, its fields, and those that are not always there.

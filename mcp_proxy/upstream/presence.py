@@ -1,6 +1,5 @@
 """Is the server there? Bridges a restart, so that callers need not notice it."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from enum import Enum
 
@@ -20,7 +19,7 @@ class State(Enum):
 
 
 class Presence:
-    """Know whether connections are accepted, and let calls wait together for a restart's end.
+    """Know whether connections are accepted, and bridge a restart, once for all calls (upstream/fleet).
 
     unknown, present --(a connection is refused)--> restarting --(grace over)--> lost;
     any of them becomes present with the first connection that is made.
@@ -77,12 +76,6 @@ class Presence:
         """Take note that the server is known to be away, by whatever evidence."""
         if self.state is not State.LOST:
             self._change(State.LOST)
-
-    async def returned(self) -> bool:
-        """Wait until a restarting server accepts connections; False when it is lost."""
-        while self.state is State.RESTARTING and self.bridge is not None:
-            await asyncio.shield(self.bridge)
-        return self.state is State.PRESENT
 
     async def _wait_for_return(self, since: float) -> None:
         while self.state is State.RESTARTING and self.since == since:

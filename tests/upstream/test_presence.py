@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from mcp_proxy.upstream.fleet import Fleet
 from mcp_proxy.upstream.presence import Presence, State
 from tests.fakes import FakeClock, settle, spawn, within
 
@@ -19,6 +20,7 @@ class Bench:
         self.tries: list[float] = []
         self.told: list[tuple[str, str]] = []
         self.presence = Presence(self._connects, grace, self.clock, spawn, self._tell)
+        self.fleet = Fleet({"": self.presence})  # through which calls wait
 
     def _tell(self, before: State, after: State) -> None:
         self.told.append((before.value, after.value))
@@ -32,7 +34,7 @@ class Bench:
         self.presence.answered(self.clock.now())
 
     async def waiters(self, number: int) -> list[asyncio.Task[bool]]:
-        tasks = [spawn(self.presence.returned(), "waiter") for _ in range(number)]
+        tasks = [spawn(self.fleet.returned(""), "waiter") for _ in range(number)]
         await settle()
         return tasks
 
@@ -40,10 +42,10 @@ class Bench:
 async def test_nothing_is_known_before_the_first_connection() -> None:
     bench = Bench()
     assert bench.presence.state is State.UNKNOWN
-    assert not await within(bench.presence.returned())
+    assert not await within(bench.fleet.returned(""))
     bench.answered()
     assert bench.presence.state is State.PRESENT
-    assert await within(bench.presence.returned())
+    assert await within(bench.fleet.returned(""))
 
 
 async def test_a_change_is_told_once_with_its_time() -> None:
@@ -98,7 +100,7 @@ async def test_a_server_that_does_not_return_within_the_grace_is_lost() -> None:
     assert await within(asyncio.gather(*waiters)) == [False] * 3
     assert bench.told[-1] == ("restarting", "lost")
     assert not bench.presence.refused(), "who is refused now must not wait"
-    assert not await within(bench.presence.returned())
+    assert not await within(bench.fleet.returned(""))
     await bench.clock.advance(60)
     assert bench.tries[-1] == 3.0, "from here on the monitor looks"
 
