@@ -7,7 +7,7 @@ from itertools import chain
 from multidict import CIMultiDict
 
 from mcp_proxy.core.call import Headers, Peer, RawHeaders
-from mcp_proxy.core.trace import Trace
+from mcp_proxy.core.trace import PARENT, STATE, Trace
 
 # RFC 9110 section 7.6.1 and RFC 9112: they speak of one connection only.
 HOP_BY_HOP = frozenset(
@@ -57,6 +57,8 @@ _OURS_UPSTREAM = frozenset(
     }
 )
 _NOT_SENT_ON = HOP_BY_HOP | _OURS_UPSTREAM
+# Where we say them; baggage is said by us only where the client's headers have none.
+_TRACED_NOT_SENT_ON = _NOT_SENT_ON | {PARENT, STATE}
 # What callers say is remembered only below this (bytes), or memories would grow with them.
 SMALL = 2048
 _PRINTABLE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:/+=@")
@@ -137,14 +139,14 @@ def request_headers(
     `host` is the name by which the server is addressed; None leaves it to the connection.
     """
     traced = trace.headers() if trace is not None else {}
-    sent = _travelling(headers, raw, _NOT_SENT_ON.union(traced) if traced else _NOT_SENT_ON)
+    sent = _travelling(headers, raw, _TRACED_NOT_SENT_ON if traced else _NOT_SENT_ON)
     if host is not None:
         sent.insert(0, ("Host", host))
     sent += [("Via", via), ("X-Forwarded-For", peer.hops), ("X-Forwarded-Proto", peer.scheme)]
     if peer.host is not None:
         sent.append(("X-Forwarded-Host", peer.host))
     sent.append(("X-Request-Id", request_id))
-    sent += [(name, value) for name, value in traced.items() if value]
+    sent += traced.items()
     return CIMultiDict(sent)
 
 

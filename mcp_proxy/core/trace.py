@@ -44,11 +44,15 @@ class Trace(NamedTuple):
         return f"00-{self.trace_id}-{self.span_id}-{self.flags & _FLAGS:02x}"
 
     def headers(self) -> dict[str, str]:
-        """Return what takes the place of the client's own headers; an empty text of none at all."""
+        """Return what takes the place of the client's own trace headers."""
         if not self.told:
             return {}
-        said = {PARENT: self.parent, STATE: self.state}
-        return {**said, BAGGAGE: self.baggage} if self.baggage else said
+        said = {PARENT: self.parent}
+        if self.state:
+            said[STATE] = self.state
+        if self.baggage:
+            said[BAGGAGE] = self.baggage
+        return said
 
 
 def trace_of(message: Message, headers: MultiMapping[str]) -> Trace | None:

@@ -34,8 +34,12 @@ class Span(Protocol):
 class Spans(Protocol):
     """Where spans come from (signals/traces)."""
 
-    def begin(self, name: str, parent: Trace | None, *, asks: bool = False) -> Span:
-        """Begin a span: of a call that we serve, or of one with which we ask the server."""
+    def serve(self, name: str, parent: Trace | None) -> Span:
+        """Begin the span of a call that we serve; here is decided whether its trace is recorded."""
+        ...
+
+    def ask(self, name: str, parent: Trace) -> Span:
+        """Begin the span of a request to the server, for a call that is recorded."""
         ...
 
     async def aclose(self) -> None:
@@ -52,14 +56,17 @@ class TraceCall:
 
     async def __call__(self, call: Call, forward: Forward) -> Reply:
         """Ask on in the span; it ends with the body."""
-        span = self._spans.begin(names.name_of(call), call.trace)
+        span = self._spans.serve(names.name_of(call), call.trace)
+        # what `_replace` does, in a quarter of the time: `trace` and `known` are the last fields
+        traced = Call(*call[:-2], span.trace, call.known)
+        if not span.recording:
+            return await forward(traced)
 
         def told(reply: Reply, verdict: Verdict) -> Attributes:
             return {**self._of(call), **served(call, reply, verdict)}
 
         try:
-            # what `_replace` does, in a quarter of the time: `trace` and `known` are the last fields
-            reply = await forward(Call(*call[:-2], span.trace, call.known))
+            reply = await forward(traced)
         except BaseException:
             span.end({**self._of(call), **left()})
             raise
@@ -71,7 +78,10 @@ class TraceCall:
 
 
 class TraceTry:
-    """Tell each request to the server as a span, and the server of which span it is a child."""
+    """Tell each request to the server as a span, and the server of which span it is a child.
+
+    The tries of a call that is not recorded are not: its own place in the trace is passed on.
+    """
 
     def __init__(
         self, spans: Spans, server: Attributes, circuits: Callable[[Call], str] | None
@@ -82,7 +92,10 @@ class TraceTry:
 
     async def __call__(self, call: Call, forward: Forward) -> Reply:
         """Ask on in the span; it ends with the body."""
-        span = self._spans.begin(names.name_of(call), call.trace, asks=True)
+        trace = call.trace
+        if trace is None or not trace.sampled:
+            return await forward(call)
+        span = self._spans.ask(names.name_of(call), trace)
         # now: what comes of the try may change them
         said = names.of_try(call, self._server, self._circuits(call) if self._circuits else "")
 
@@ -104,9 +117,7 @@ class TraceTry:
 def at_end(reply: Reply, span: Span, told: Callable[[Reply, Verdict], Attributes]) -> None:
     """End a span with the body of a reply."""
     body = reply.body
-    if not span.recording:
-        span.end({})
-    elif isinstance(body, Stream):
+    if isinstance(body, Stream):
         body.on_end(lambda: span.end(told(reply, body.verdict or Verdict.LEFT)))
     else:
         span.end(told(reply, reply.verdict))

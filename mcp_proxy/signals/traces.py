@@ -51,8 +51,6 @@ class Ours:
 
     def end(self, said: Mapping[str, str | int]) -> None:
         """End it; it has failed if it says an `error.type`."""
-        if not self.recording:
-            return
         parent, served = self._parent, self._kind is SpanKind.SERVER
         other = parent.other if parent is not None else None
         self._traces.ended(
@@ -92,20 +90,26 @@ class Traces:
         if str(self.resource.attributes[SERVICE_NAME]).startswith("unknown_service"):
             self.resource = self.resource.merge(Resource({SERVICE_NAME: _NAME}))
 
-    def begin(self, name: str, parent: Trace | None, *, asks: bool = False) -> Ours:
-        """Begin a span below `parent`, or a trace."""
-        kind = SpanKind.CLIENT if asks else SpanKind.SERVER
+    def serve(self, name: str, parent: Trace | None) -> Ours:
+        """Begin the span of a call below what its client named, or a trace; the sampler decides."""
         if parent is None:
             number, context, flags = self._ids.generate_trace_id(), _NOBODY, 0
             trace_id = f"{number:032x}"
         else:
             trace_id, flags = parent.trace_id, parent.flags & RANDOM
-            number, context = int(trace_id, 16), _within(parent, remote=not asks)
-        found = self._sampler.should_sample(context, number, name, kind)
+            number, context = int(trace_id, 16), _within(parent)
+        found = self._sampler.should_sample(context, number, name, SpanKind.SERVER)
         if found.decision is Decision.RECORD_AND_SAMPLE:
             flags |= SAMPLED
-        trace = own(trace_id, f"{self._ids.generate_span_id():016x}", flags, parent)
-        return Ours(self, trace, parent, name, kind)
+        return Ours(self, self._below(parent, trace_id, flags), parent, name, SpanKind.SERVER)
+
+    def ask(self, name: str, parent: Trace) -> Ours:
+        """Begin the span of a request to the server below that of its call, recorded as that is."""
+        trace = self._below(parent, parent.trace_id, parent.flags)
+        return Ours(self, trace, parent, name, SpanKind.CLIENT)
+
+    def _below(self, parent: Trace | None, trace_id: str, flags: int) -> Trace:
+        return own(trace_id, f"{self._ids.generate_span_id():016x}", flags, parent)
 
     async def aclose(self) -> None:
         """Send what is queued.
@@ -133,8 +137,8 @@ def over_otlp() -> Traces:
     return Traces(BatchSpanProcessor(OTLPSpanExporter()))
 
 
-def _within(parent: Trace, *, remote: bool) -> Context:
-    return set_span_in_context(NonRecordingSpan(_context(parent, remote=remote)), _NOBODY)
+def _within(parent: Trace) -> Context:
+    return set_span_in_context(NonRecordingSpan(_context(parent, remote=True)), _NOBODY)
 
 
 def _context(trace: Trace, *, remote: bool) -> SpanContext:

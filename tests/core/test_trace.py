@@ -156,7 +156,7 @@ def test_only_mcp_messages_have_a_meta() -> None:
 def test_only_what_can_be_a_header_becomes_one(text: object) -> None:
     found = of(traceparent=IN_A, tracestate=text, baggage=text)
     assert found is not None
-    assert found.headers() == {"traceparent": IN_A, "tracestate": ""}
+    assert found.headers() == {"traceparent": IN_A}
 
 
 # --- what the server hears

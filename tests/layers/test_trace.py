@@ -56,9 +56,15 @@ class FakeSpans:
         self.parents: list[Trace | None] = []
         self._recording = recording
 
-    def begin(self, name: str, parent: Trace | None, *, asks: bool = False) -> FakeSpan:
+    def serve(self, name: str, parent: Trace | None) -> FakeSpan:
+        return self._begin(name, parent, asks=False)
+
+    def ask(self, name: str, parent: Trace) -> FakeSpan:
+        return self._begin(name, parent, asks=True)
+
+    def _begin(self, name: str, parent: Trace | None, *, asks: bool) -> FakeSpan:
         trace_id = parent.trace_id if parent else "0" * 31 + "1"
-        trace = own(trace_id, f"{len(self.begun) + 1:016x}", 1, parent)
+        trace = own(trace_id, f"{len(self.begun) + 1:016x}", int(self._recording), parent)
         self.begun.append(FakeSpan(name, trace, recording=self._recording))
         self.asking.append(asks)
         self.parents.append(parent)
@@ -194,13 +200,10 @@ async def test_a_stream_that_is_left_alone_is_a_departure() -> None:
     assert spans.only.said["mcpp.verdict"] == "left"
 
 
-async def test_nothing_is_worked_out_for_a_span_that_nobody_will_see() -> None:
+async def test_a_call_that_is_not_recorded_is_not_told_of() -> None:
     """Its context goes upstream all the same, so that the server does not record either."""
     spans = FakeSpans(recording=False)
-    feed = Feed()
-    answer, [asked] = await ask(streamed(feed), TraceCall(spans), TraceTry(spans, SERVER, None))
-    assert asked.trace == spans.begun[1].trace
-    assert [span.ended for span in spans.begun] == [1, 1]
-    assert [span.said for span in spans.begun] == [{}, {}]
-    assert isinstance(answer.body, Stream)
-    await answer.body.aclose()
+    _, [asked] = await ask(reply(), TraceCall(spans), TraceTry(spans, SERVER, None))
+    assert asked.trace == spans.only.trace, "and its tries have no place of their own"
+    assert spans.asking == [False]
+    assert spans.only.ended == 0
