@@ -502,7 +502,7 @@ class Sidecar:
             "circuits": self._circuits(),
             "cache": self.shelf.snapshot() if self.shelf is not None else None,
             "open_streams": self.pools.open_streams,
-            "answered_at_once": self.inbound.express.answered if self.inbound.express else 0,
+            "answered_at_once": self.inbound.express.answered,
             "sessions": len(self.sessions),
             "concurrency": self.admit.snapshot(),
             "errors": self.errors.top(),
@@ -517,7 +517,7 @@ class Sidecar:
         return Seen(
             tools=self.metrics.counted(),
             in_flight=self.metrics.in_flight,
-            answered_at_once=self.inbound.express.answered if self.inbound.express else 0,
+            answered_at_once=self.inbound.express.answered,
             concurrency=load,
             shed={reason: load["shed"].get(reason, 0) for reason in REASONS},
             circuits=self._circuits(),

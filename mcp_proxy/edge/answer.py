@@ -13,7 +13,7 @@ from mcp_proxy.core.headers import as_bytes
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 # They have no body (RFC 9110 section 6.4.1); of those, 304 may say the length of what it stands for.
-_BODILESS = frozenset({*range(100, 200), 204, 304})
+BODILESS = frozenset({*range(100, 200), 204, 304})
 
 
 class Answer(web.StreamResponse):
@@ -60,11 +60,11 @@ class Answer(web.StreamResponse):
         """Say in the head where the body ends; return what goes out with it, None for chunks."""
         length = self._declared
         body = self._whole
-        if self._status in _BODILESS or request.method == "HEAD":
+        if self._status in BODILESS or request.method == "HEAD":
             if length is None and body and request.method == "HEAD":
                 length = str(len(body))
             body = b""
-            if self._status != 304 and self._status in _BODILESS:
+            if self._status != 304 and self._status in BODILESS:
                 length = None
         elif body is not None:
             length = str(len(body))

@@ -1,37 +1,58 @@
-"""One connection of a client: aiohttp's own, with a way round it for what can be answered at once."""
+"""One connection of a client: aiohttp's own, with a way round it for requests that are known."""
 
 import asyncio
+from functools import partial
 from secrets import token_hex
+from typing import Any
 
 from aiohttp import web
 from aiohttp.http_parser import RawRequestMessage
+from aiohttp.http_writer import StreamWriter
+from aiohttp.streams import EMPTY_PAYLOAD
 
 from mcp_proxy.core import errors
-from mcp_proxy.core.call import Delivery
+from mcp_proxy.core.call import Call, Delivery, Reply
 from mcp_proxy.core.errors import BadRequestError, InternalError, ProxyError
 from mcp_proxy.edge.answer import Answer
-from mcp_proxy.edge.express import Express
+from mcp_proxy.edge.express import MORE, Express, Met
 from mcp_proxy.layers.rescue import PROBLEM, problem
 
 _NO_STORE = "Cache-Control: no-store\r\n"
 _END = b"\r\n\r\n"
 _UNKNOWN = -1
 # What we read of aiohttp's connection (3.14.5), to know that it stands between two requests.
-_LEANT_ON = ("_waiter", "_messages", "_next_keepalive_close_time", "_paused")
+_LEANT_ON = (
+    "_waiter",
+    "_messages",
+    "_next_keepalive_close_time",
+    "_paused",
+    "_close",
+    "_handle_request",
+    "_handler_waiter",
+    "_process_keepalive",
+    "_request_factory",
+    "_request_in_progress",
+)
+# Bytes of later requests that are held while one is answered; beyond, the client is not read from.
+_AHEAD = 65_536
 
 
 class Connection(web.RequestHandler):
     """Speak HTTP on one connection; what is no HTTP gets an answer, too."""
 
-    __slots__ = ("_express", "_held", "_missing", "remote", "spelled")
+    __slots__ = ("_express", "_held", "_missing", "_serving", "read", "remote")
 
     def __init__(self, server: web.Server, express: Express | None, **settings: object) -> None:
         super().__init__(server, **settings)  # type: ignore[arg-type]
         self._express = express
         self.remote = ""
-        self.spelled = b""  # the last head that came, byte for byte; empty: it cannot be told
-        self._held = b""  # a known head, and the part of its body that is here
+        # the last head that came, byte for byte, and what aiohttp read in it; None if it cannot be told
+        self.read: tuple[bytes, RawRequestMessage] | None = None
+        self._held = (
+            b""  # a known head and the part of its body that is here, or what comes too early
+        )
         self._missing = 0 if express else _UNKNOWN  # bytes that the parser still wants of a body
+        self._serving: asyncio.Task[None] | None = None  # a known request that is not answered yet
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -39,8 +60,14 @@ class Connection(web.RequestHandler):
         peer = transport.get_extra_info("peername")
         self.remote = str(peer[0]) if isinstance(peer, tuple) else ""
 
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End, and with it what nobody waits for any more."""
+        super().connection_lost(exc)
+        if self._serving is not None:
+            self._serving.cancel()
+
     def data_received(self, data: bytes) -> None:
-        """Answer at once if that is possible; else let aiohttp read on."""
+        """Answer what is known; else let aiohttp read on."""
         if not data:  # aiohttp itself, to make its parser go on
             super().data_received(data)
             return
@@ -48,18 +75,98 @@ class Connection(web.RequestHandler):
             self._read_on(data)
             return
         data, self._held = self._held + data, b""
+        if self._serving is not None:
+            self._held = data
+            if len(data) > _AHEAD and self.transport is not None:
+                self.transport.pause_reading()
+            return
         waiter = self._waiter
         if self._express is not None and waiter and not waiter.done() and not self._paused:
-            answer = self._express(self.remote, data)
-            if answer:
-                assert self.transport is not None
-                self.transport.write(answer)
-                self._next_keepalive_close_time = self._loop.time() + self.keepalive_timeout
-                return
-            if answer is not None:
+            met = self._express.read(self.remote, data)
+            if met is MORE:
                 self._held = data
                 return
+            if met is not None:
+                self._answer(self._express, met)
+                return
         self._read_first(data)
+
+    # --- requests that are known
+
+    def _answer(self, express: Express, met: Met) -> None:
+        said = express.at_once(met.call)
+        if said is None:
+            self._request_in_progress = True  # so that aiohttp waits for it at its end
+            self._serving = self._loop.create_task(self._serve(express, met))
+            return
+        assert self.transport is not None
+        self.transport.write(said)
+        self._next_keepalive_close_time = self._loop.time() + self.keepalive_timeout
+
+    async def _serve(self, express: Express, met: Met) -> None:
+        """Let a call walk its road, and answer."""
+        goes_on = False
+        try:
+            try:
+                reply = await express.ask(met.call)
+            except Exception as error:  # noqa: BLE001 - aiohttp's own way with it, below
+                goes_on = await self._at_length(met, partial(_fail, error))
+            else:
+                said = express.spelled(met.call, reply)
+                if said is None:
+                    goes_on = await self._at_length(
+                        met, partial(_written, express, met.call, reply)
+                    )
+                elif self.transport is not None:
+                    self.transport.write(said)
+                    goes_on = True
+        finally:
+            self._served(goes_on=goes_on)
+
+    async def _at_length(self, met: Met, answering: "partial[Any]") -> bool:
+        """Answer through a request of aiohttp's; tell whether another may follow."""
+        if self._request_factory is None:  # the client is gone
+            return False
+        task = asyncio.current_task()
+        assert task is not None
+        writer = StreamWriter(self, self._loop)
+        request = self._request_factory(met.message, EMPTY_PAYLOAD, self, writer, task)
+        try:
+            response, broken = await self._handle_request(request, None, answering)
+        except ConnectionError:
+            return False
+        return bool(response.keep_alive) and not broken
+
+    def _served(self, *, goes_on: bool) -> None:
+        self._serving = None
+        self._request_in_progress = False
+        if self._handler_waiter is not None and not self._handler_waiter.done():
+            self._handler_waiter.set_result(None)
+        if self.transport is None:
+            return
+        if self._close or not goes_on:
+            self.force_close()
+            return
+        self._next_keepalive_close_time = self._loop.time() + self.keepalive_timeout
+        if self._held:
+            early, self._held = self._held, b""
+            self.transport.resume_reading()
+            self.data_received(early)
+
+    def close(self) -> None:
+        """Take no further request; one that is being answered is answered."""
+        if self._serving is None:
+            super().close()
+        else:
+            self._close = True
+
+    def _process_keepalive(self) -> None:
+        """Close if nothing has been asked for a while; what is being answered is no idleness."""
+        if self._serving is not None:
+            self._next_keepalive_close_time = self._loop.time() + self.keepalive_timeout
+        super()._process_keepalive()
+
+    # --- requests that aiohttp reads
 
     def _read_on(self, data: bytes) -> None:
         """Let aiohttp read the rest of a body, or anything where we have lost count."""
@@ -74,14 +181,14 @@ class Connection(web.RequestHandler):
         super().data_received(data)
         end = data.find(_END) + len(_END)
         self._missing = _UNKNOWN
-        self.spelled = b""
+        self.read = None
         if end < len(_END) or len(self._messages) != known + 1:
             return
         message = self._messages[-1][0]
         if isinstance(message, RawRequestMessage) and not (message.chunked or message.upgrade):
             length = message.headers.get("Content-Length", "0")
             self._missing = max(end + int(length) - len(data), _UNKNOWN)
-            self.spelled = data[:end]
+            self.read = data[:end], message
 
     def handle_error(
         self,
@@ -105,6 +212,16 @@ class Connection(web.RequestHandler):
         answer = Answer(status, None, lines, problem(error, details))
         answer.force_close()
         return answer
+
+
+async def _written(
+    express: Express, call: Call, reply: Reply, request: web.BaseRequest
+) -> web.StreamResponse:
+    return await express.write(request, call, reply)
+
+
+async def _fail(error: Exception, _: web.BaseRequest) -> web.StreamResponse:
+    raise error
 
 
 def can_tell_requests_apart() -> bool:

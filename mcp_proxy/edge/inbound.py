@@ -104,12 +104,17 @@ class Inbound:
         self._passed: Memo[tuple[bool, RawHeaders], None] = Memo(_REMEMBERED)
         self._heartbeat = Heartbeat(door.sse_keepalive, clock, spawn)
         self._marks = Marks(door.pseudonym, door.admission, clock, enrich=door.enrich)
-        self.express: Express | None = None
-        if roads.known is not None:
-            road = roads.stacks[Stack.FULL]
-            self.express = Express(
-                Lane(traffic, self._marks, road, roads.known, self._request_id, clock)
+        self.express = Express(
+            Lane(
+                traffic,
+                self._marks,
+                roads.stacks,
+                roads.known,
+                self._request_id,
+                clock,
+                self._write,
             )
+        )
 
     @property
     def draining(self) -> bool:
@@ -119,8 +124,7 @@ class Inbound:
     @draining.setter
     def draining(self, begins: bool) -> None:
         self._draining = begins
-        if self.express is not None:
-            self.express.closed = begins
+        self.express.closed = begins
         if begins:
             self._opening.end()
             self._listening.end()
@@ -250,10 +254,10 @@ class Inbound:
         )
 
     def _learn(self, request: web.BaseRequest, call: Call) -> None:
-        """Let requests with this head be answered at once, if they can be."""
+        """Let requests with this head be known by it."""
         connection = request.protocol
-        if self.express is not None and isinstance(connection, Connection):
-            self.express.learn(connection.remote, connection.spelled, call)
+        if isinstance(connection, Connection) and connection.read is not None:
+            self.express.learn(connection.remote, *connection.read, call)
 
     def _call(
         self, request: web.BaseRequest, request_id: str, arrived: float, message: Message

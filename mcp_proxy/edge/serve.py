@@ -28,8 +28,8 @@ class Answering(Protocol):
     """What answers the requests of the port."""
 
     @property
-    def express(self) -> Express | None:
-        """Return what answers some of them at once."""
+    def express(self) -> Express:
+        """Return what knows requests by the bytes of their heads."""
         ...
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from mcp_proxy.core.call import Call, Reply, Whole
+from mcp_proxy.core.intent import Stack
 from mcp_proxy.edge import connection
-from mcp_proxy.edge.express import Express, spells
+from mcp_proxy.edge.express import MORE, Express, Met, spells
 from tests.edge.conftest import Opened
 from tests.edge.wire import (
     Client,
@@ -23,13 +24,17 @@ from tests.edge.wire import (
     Said,
     Upstream,
     answer,
+    chunk,
+    chunked,
     get,
     post,
     request,
+    result,
+    streamed,
     tool,
 )
 from tests.edge.wire import sidecar as opened
-from tests.fakes import call, settle
+from tests.fakes import call, settle, spawn, within
 from tests.leaping import leap, leaping
 
 LOOK = {"service": "jira", "tool_name": "look", "params": {"key": "OPS-1"}}
@@ -205,7 +210,6 @@ async def test_who_drains_refuses(front: Opened, upstream: Upstream, rules: str)
             body=b"%x\r\n%b\r\n0\r\n\r\n" % (len(json.dumps(LOOK)), json.dumps(LOOK).encode()),
         ),
         b"\r\n" + post("/api/call-tool", LOOK),
-        post("/api/call-tool", SAVE),
     ],
 )
 async def test_an_unusual_head_is_not_remembered(
@@ -258,11 +262,13 @@ async def test_only_one_whole_request_is_answered(
     asked = post("/api/call-tool", LOOK)
     async with warmed(front, upstream, rules, asked) as (sidecar, _):
         express = express_of(sidecar)
-        assert (express("127.0.0.1", asked) or b"").startswith(b"HTTP/1.1 200 OK\r\n")
-        assert express("127.0.0.1", asked[:-1]) == b""
+        met = express.read("127.0.0.1", asked)
+        assert isinstance(met, Met)
+        assert (express.at_once(met.call) or b"").startswith(b"HTTP/1.1 200 OK\r\n")
+        assert express.read("127.0.0.1", asked[:-1]) is MORE
         others = (asked + b" ", asked[:-1].replace(b"\r\n\r\n", b"\r\n"), asked[:50], b"")
-        assert [express("127.0.0.1", other) for other in others] == [None] * 4
-        assert express("127.0.0.2", asked) is None
+        assert [express.read("127.0.0.1", other) for other in others] == [None] * 4
+        assert express.read("127.0.0.2", asked) is None
 
 
 @pytest.mark.parametrize("first", [b"", post("/api/call-tool", LOOK)])
@@ -371,18 +377,227 @@ async def test_a_road_that_must_wait_or_refuse_has_its_say(
 
         async def waits(call: Call) -> Reply:
             await gate.wait()
-            return await lane.road(call)
+            return await lane.stacks[Stack.FULL](call)
 
         async def refuses(call: Call) -> Reply:
             headers = CIMultiDict({"Retry-After": "1"})
             return Reply(429, headers, Whole(b"{}"), error_code="rate_limited")
 
-        express._lane = lane._replace(road=waits)
-        assert express("127.0.0.1", asked) is None
-        express._lane = lane._replace(road=refuses)
-        refused = express("127.0.0.1", asked) or b""
+        met = express.read("127.0.0.1", asked)
+        assert isinstance(met, Met)
+        express._lane = lane._replace(stacks={Stack.FULL: waits})
+        assert express.at_once(met.call) is None
+        express._lane = lane._replace(stacks={Stack.FULL: refuses})
+        refused = express.at_once(met.call) or b""
         assert refused.startswith(b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\n")
         assert b"Access-Control-Allow-Origin: http://localhost:3000\r\n" in refused
+
+
+# --- it is taken, and must wait for the server
+
+SAVES = post("/api/call-tool", SAVE)
+
+
+@asynccontextmanager
+async def known(
+    front: Opened, upstream: Upstream, raw: bytes = SAVES, **settings: object
+) -> AsyncIterator[tuple[Front, Client]]:
+    """Open a connection on which `raw` has been asked once, so that its head is known."""
+    upstream.plays(answer(DONE))
+    sidecar = await front(**settings)
+    async with sidecar.client() as client:
+        assert (await client.ask(raw)).status == 200
+        met = express_of(sidecar).read("127.0.0.1", raw)
+        assert isinstance(met, Met)
+        yield sidecar, client
+
+
+async def test_a_known_head_is_said_on_as_an_unknown_one_is(
+    front: Opened, upstream: Upstream
+) -> None:
+    raw = post("/api/call-tool?b=%20", SAVE, "x-ODD: a", "X-Odd: b", "Authorization: Bearer mine")
+    async with known(front, upstream, raw) as (sidecar, client):
+        known_ones = [await client.ask(raw) for _ in range(2)]
+        express_of(sidecar).closed = True
+        heard = await client.ask(raw)
+    sent = [
+        (one.line, [field for field in one.headers if field[0] != "X-Request-Id"], one.body)
+        for one in upstream.asked
+    ]
+    assert len(sent) == 4
+    assert all(one == sent[0] for one in sent)
+    assert all((one.line, lasting(one)) == (heard.line, lasting(heard)) for one in known_ones)
+    events = [event for event in sidecar.told() if event["event"] == "tool.call.completed"]
+    assert [event["verdict"] for event in events] == ["ok"] * 4
+
+
+async def test_who_leaves_ends_the_call(front: Opened, upstream: Upstream) -> None:
+    left = asyncio.Event()
+
+    async def stays_silent(exchange: Exchange) -> None:
+        await exchange.left()
+        left.set()
+
+    async with known(front, upstream) as (sidecar, client):
+        upstream.plays(stays_silent)
+        await client.send(SAVES)
+        await upstream.until(lambda: len(upstream.asked) == 2)
+        await client.close()
+        await within(left.wait())
+    last = [event for event in sidecar.told() if event["event"] == "tool.call.completed"][-1]
+    assert last["verdict"] == "left"
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_what_comes_meanwhile_is_answered_in_turn(
+    front: Opened, upstream: Upstream, *, at_once: bool
+) -> None:
+    """Requests in a row (RFC 9112 section 9.3.2): also more of them than are held."""
+    go_on = asyncio.Event()
+
+    async def waits(exchange: Exchange) -> None:
+        await go_on.wait()
+        await exchange.send(answer(b"first"))
+
+    page = request("PUT", "/page", body=b"x" * 70_000)
+    async with known(front, upstream) as (_, client):
+        upstream.plays(waits, answer(b"second"), answer(b"third"))
+        if at_once:
+            await client.send(SAVES + page + SAVES)
+        else:
+            await client.send(SAVES)
+            await upstream.until(lambda: len(upstream.asked) == 2)
+            sending = spawn(client.send(page, SAVES), "send")
+            await settle()
+        go_on.set()
+        assert [(await client.hear()).body for _ in range(3)] == [b"first", b"second", b"third"]
+        if not at_once:
+            await sending
+    assert [one.method for one in upstream.asked] == ["POST", "POST", "PUT", "POST"]
+    assert upstream.asked[2].body == b"x" * 70_000
+
+
+async def test_an_answer_in_pieces_passes_as_ever(front: Opened, upstream: Upstream) -> None:
+    raw = post("/mcp", tool("save"))
+    said = b'data: {"jsonrpc":"2.0","method":"notifications/progress","params":{}}\n\n'
+    done = b"data: %b\n\n" % result()
+    async with known(front, upstream, raw) as (_, client):
+        upstream.plays(streamed() + chunked(said, done), answer(result()))
+        heard = await client.ask(raw)
+        assert (heard["Content-Type"], heard.body) == ("text/event-stream", said + done)
+        assert (await client.ask(raw)).body == result(), "and another request may follow"
+
+
+async def test_a_stream_that_breaks_breaks_the_connection(
+    front: Opened, upstream: Upstream
+) -> None:
+    page = post("/page", b"{}")
+
+    async def breaks(exchange: Exchange) -> None:
+        await exchange.send(streamed("text/plain") + chunk(b"half"))
+        exchange.reset()
+
+    async with known(front, upstream, page) as (_, client):
+        upstream.plays(breaks)
+        heard = await client.ask(page)
+        assert not heard.whole
+        assert await client.ended()
+
+
+@pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
+async def test_an_answer_without_a_body_has_none(
+    front: Opened, upstream: Upstream, status: str
+) -> None:
+    async with known(front, upstream, post("/page", b"{}")) as (_, client):
+        upstream.plays(answer(status=status))
+        for _ in range(2):
+            heard = await client.ask(post("/page", b"{}"))
+            assert (heard.line, heard.body) == (f"HTTP/1.1 {status}", b"")
+
+
+async def test_a_mistake_of_ours_is_told_as_one(front: Opened, upstream: Upstream) -> None:
+    async with known(front, upstream) as (sidecar, client):
+        express = express_of(sidecar)
+
+        async def fails(_: Call) -> Reply:
+            raise RuntimeError("secret")
+
+        express._lane = express._lane._replace(stacks={Stack.FULL: fails})
+        heard = await client.ask(SAVES)
+        assert (heard.status, heard.json["code"]) == (500, "internal")
+        assert "secret" not in heard.body.decode()
+        assert await client.ended()
+
+
+async def test_a_call_under_way_is_answered_in_the_drain(front: Opened, upstream: Upstream) -> None:
+    go_on = asyncio.Event()
+
+    async def waits(exchange: Exchange) -> None:
+        await go_on.wait()
+        await exchange.send(answer(DONE))
+
+    async with known(front, upstream) as (sidecar, client):
+        upstream.plays(waits)
+        await client.send(SAVES)
+        await upstream.until(lambda: len(upstream.asked) == 2)
+        sidecar.sidecar.inbound.draining = True
+        go_on.set()
+        heard = await client.hear()
+        assert (heard.status, heard["Connection"]) == (200, "close")
+        assert await client.ended()
+
+
+async def test_a_server_that_closes_waits_for_the_answer(front: Opened, upstream: Upstream) -> None:
+    """aiohttp tells each connection to close before it waits for those that are at work."""
+    async with known(front, upstream) as (sidecar, _):
+        gate = asyncio.Event()
+        express = express_of(sidecar)
+        road = express._lane.stacks[Stack.FULL]
+
+        async def waits(call: Call) -> Reply:
+            await gate.wait()
+            return await road(call)
+
+        express._lane = express._lane._replace(stacks={Stack.FULL: waits})
+        server = web.Server(sidecar.sidecar.inbound)
+        one = connection.Connection(server, express, loop=asyncio.get_running_loop())
+        written = Written()
+        one.connection_made(written)
+        await settle()
+        one.data_received(SAVES)
+        one.close()
+        ending = spawn(one.shutdown(5), "end")
+        await settle()
+        assert not ending.done()
+        gate.set()
+        await within(ending)
+        assert (written.count, written.closed) == (1, True)
+
+
+def test_a_long_call_is_no_idleness() -> None:
+    async def asks() -> None:
+        upstream = Upstream()
+        await upstream.start()
+        go_on = asyncio.Event()
+
+        async def waits(exchange: Exchange) -> None:
+            await go_on.wait()
+            await exchange.send(answer(DONE))
+
+        async with opened(upstream.url, MCP_ATTEMPT_TIMEOUT=900) as front, front.client() as client:
+            upstream.plays(answer(DONE), waits)
+            await client.ask(SAVES)
+            await client.send(SAVES)
+            await upstream.until(lambda: len(upstream.asked) == 2)
+            for _ in range(3):
+                await leap(70)
+            go_on.set()
+            assert (await client.hear()).status == 200
+            await leap(80)
+            assert await client.ended()
+        await upstream.stop()
+
+    leaping(asks)
 
 
 class Written(asyncio.Transport):
@@ -391,15 +606,16 @@ class Written(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__({"peername": ("127.0.0.1", 1)})
         self.count = 0
+        self.closed = False
 
     def write(self, data: Any) -> None:
         self.count += 1
 
     def close(self) -> None:
-        pass
+        self.closed = True
 
     def is_closing(self) -> bool:
-        return False
+        return self.closed
 
 
 def test_a_connection_in_use_is_not_idle() -> None:
@@ -497,7 +713,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         runner.run(stack.aclose())
 
 
-def chunked(body: dict[str, Any]) -> bytes:
+def in_chunks(body: dict[str, Any]) -> bytes:
     data = json.dumps(body).encode()
     framed = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data)
     return request("POST", "/api/call-tool", "Transfer-Encoding: chunked", body=framed)
@@ -513,7 +729,7 @@ REQUESTS = st.one_of(
     rest("look"),
     rest("save"),
     st.integers(1, 3).map(lambda n: (post("/mcp", tool("look", n, a="\r\n\r\n")), n)),
-    st.integers(1, 3).map(lambda n: (chunked({**LOOK, "params": {"c": n}}), None)),
+    st.integers(1, 3).map(lambda n: (in_chunks({**LOOK, "params": {"c": n}}), None)),
     st.just((request("PUT", "/page", body=b"POST /mcp HTTP/1.1\r\n\r\n"), None)),
 )
 
