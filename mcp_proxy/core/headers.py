@@ -139,15 +139,24 @@ def request_headers(
     `host` is the name by which the server is addressed; None leaves it to the connection.
     """
     traced = trace.headers() if trace is not None else {}
+    sent = lasting_headers(headers, raw, via=via, peer=peer, host=host, traced=bool(traced))
+    return CIMultiDict([*sent, ("X-Request-Id", request_id), *traced.items()])
+
+
+def lasting_headers(
+    headers: Headers, raw: RawHeaders, *, via: str, peer: Peer, host: str | None, traced: bool
+) -> list[tuple[str, str]]:
+    """Return what goes upstream with each request that has these headers.
+
+    `traced` tells that the server hears from us where it stands in the trace.
+    """
     sent = _travelling(headers, raw, _TRACED_NOT_SENT_ON if traced else _NOT_SENT_ON)
     if host is not None:
         sent.insert(0, ("Host", host))
     sent += [("Via", via), ("X-Forwarded-For", peer.hops), ("X-Forwarded-Proto", peer.scheme)]
     if peer.host is not None:
         sent.append(("X-Forwarded-Host", peer.host))
-    sent.append(("X-Request-Id", request_id))
-    sent += traced.items()
-    return CIMultiDict(sent)
+    return sent
 
 
 def passed_through(headers: Headers, pseudonym: str) -> bool:

@@ -13,6 +13,7 @@ from mcp_proxy.core.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
+from mcp_proxy.edge.exchange import Response
 
 # Whatever aiohttp raises while it asks a server; TimeoutError is an OSError since Python 3.10.
 FAILURES = (aiohttp.ClientError, HttpProcessingError, OSError)
@@ -39,7 +40,7 @@ _UNREACHABLE: tuple[tuple[type[BaseException], str], ...] = (
 )
 
 
-def end_with_connection(response: aiohttp.ClientResponse) -> None:
+def end_with_connection(response: aiohttp.ClientResponse | Response) -> None:
     """Let the reader of a body hear of it when the connection is closed under it.
 
     When a body stops being HTTP after its head, aiohttp 3.14.5 closes the connection and tells

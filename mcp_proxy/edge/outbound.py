@@ -3,16 +3,28 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from itertools import chain
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from multidict import CIMultiDict
 from yarl import URL
 
 from mcp_proxy.core import headers as rules
 from mcp_proxy.core import jsonrpc, rest
 from mcp_proxy.core.addresses import Address
-from mcp_proxy.core.call import Body, Call, Delivery, Headers, Peer, Pieces, Reply, Stream, Whole
+from mcp_proxy.core.call import (
+    Body,
+    Call,
+    Delivery,
+    Headers,
+    Peer,
+    Pieces,
+    RawHeaders,
+    Reply,
+    Stream,
+    Whole,
+)
 from mcp_proxy.core.clock import Clock
 from mcp_proxy.core.errors import BadRequestError, UpstreamBrokenError
 from mcp_proxy.core.intent import Stack
@@ -22,12 +34,17 @@ from mcp_proxy.core.metadata import WELL_KNOWN, PublicUrl
 from mcp_proxy.core.reading import read_answer
 from mcp_proxy.core.verdict import Verdict, judge_status
 from mcp_proxy.edge.events import Ear, Listener, message_in, only_answer, stranger
+from mcp_proxy.edge.exchange import LARGEST, Exchange, NeverWrittenError, Response
 from mcp_proxy.edge.failures import FAILURES, Presence, end_with_connection, failed, noted
 from mcp_proxy.edge.pool import Pools
 from mcp_proxy.edge.verbatim import sayable
 
 EVENT_STREAM = "text/event-stream"
 _SHORT = 512  # characters of a target whose URL is remembered
+# Small heads whose lines are remembered, up to 3 KB each.
+_REMEMBERED = 512
+# Without a body, a request with one of these methods says no length (RFC 9110 section 8.6).
+_BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +87,9 @@ class Outbound:
         self._via = f"1.1 {wire.pseudonym}"
         self._timeouts: Memo[float | None, aiohttp.ClientTimeout] = Memo(100)
         self._urls: Memo[str, URL] = Memo(256)
+        self._exchange = Exchange(self._origin, wire.address.prefix)
+        # by what a client says with each of its requests
+        self._lines: Memo[tuple[RawHeaders, Peer, bool], str] = Memo(_REMEMBERED)
 
     async def __call__(self, call: Call) -> Reply:
         """Return the server's answer; its body is whole if it could be judged, else a stream."""
@@ -78,7 +98,7 @@ class Outbound:
         started = self._clock.now()
         response = await self._sent(call, started)
         self._presence.answered(started)
-        self._pools.check_address(response)
+        self._pools.check_address(protocol_of(response))
         end_with_connection(response)
         try:
             headers = self._head(call, response)
@@ -96,34 +116,46 @@ class Outbound:
             upstream_seconds=self._clock.now() - started,
         )
 
-    async def _sent(self, call: Call, started: float) -> aiohttp.ClientResponse:
+    async def _sent(self, call: Call, started: float) -> aiohttp.ClientResponse | Response:
         """Send the request; return the response with its head read."""
         body = call.body
-        data: Any = body if isinstance(body, Stream) else body.data or None
-        tracker = None
         if not call.intent.repeatable:
             # Let the loop look at its sockets before a pooled write: a connection that the server
             # has closed meanwhile is then noticed (200 of 200), not written to.
             await self._clock.sleep(0)
             await self._clock.sleep(0)
-            tracker = aiohttp.UploadTracker() if data else None
+        try:
+            if isinstance(body, Whole) and len(body.data) <= LARGEST:
+                asked = (call.method, call.target, self._spelled(call, len(body.data)))
+                timeout = self._timeout(call.silence)
+                return await self._exchange.ask(self._pool(call), asked, body.data, timeout)
+            return await self._sent_at_length(call)
+        except FAILURES as failure:
+            if isinstance(body, Stream) and body.failure is not None:
+                raise body.failure from None
+            error = failed(failure, unsent=isinstance(failure, NeverWrittenError))
+            raise noted(error, self._presence, started) from None
+        except ValueError:
+            raise BadRequestError("The request cannot be forwarded as HTTP/1.1.") from None
+
+    async def _sent_at_length(self, call: Call) -> aiohttp.ClientResponse:
+        """Send a request whose body may have to wait until the server takes it."""
+        body = call.body
+        tracker = None if call.intent.repeatable else aiohttp.UploadTracker()
         try:
             return await self._pool(call).request(
                 call.method,
                 self._url(call.target),
-                data=data,
+                data=body if isinstance(body, Stream) else body.data,
                 headers=self._headers(call),
                 allow_redirects=False,
                 timeout=self._timeout(call.silence),
                 upload_tracker=tracker,
             )
-        except FAILURES as failure:
-            if isinstance(body, Stream) and body.failure is not None:
-                raise body.failure from None
-            error = failed(failure, unsent=bool(tracker and not tracker.bytes_written))
-            raise noted(error, self._presence, started) from None
-        except ValueError:
-            raise BadRequestError("The request cannot be forwarded as HTTP/1.1.") from None
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as failure:
+            if tracker and not tracker.bytes_written:
+                raise NeverWrittenError from failure
+            raise
 
     def _pool(self, call: Call) -> aiohttp.ClientSession:
         if call.intent.stack is Stack.SHORT:
@@ -153,6 +185,34 @@ class Outbound:
             sent["Authorization"] = self._wire.authorization
         return sayable(sent)
 
+    def _spelled(self, call: Call, length: int) -> str:
+        """Return the header lines of a request whose body is at hand."""
+        traced = call.trace.headers() if call.trace is not None else {}
+        # what stands in `raw` is all that these lines are made of; a call whose headers are ours has none
+        small = bool(call.raw) and call.same is not None
+        key = (call.raw, call.peer, bool(traced))
+        lines = self._lines.get(key) if small else None
+        if lines is None:
+            lines = self._lasting(call, traced=bool(traced))
+            if small:
+                self._lines.keep(key, lines)
+        more = "".join(f"{name}: {value}\r\n" for name, value in traced.items())
+        framed = length or call.method not in _BODILESS or "Content-Length" in call.headers
+        frame = f"Content-Length: {length}\r\n" if framed else ""
+        return f"{lines}X-Request-Id: {call.request_id}\r\n{more}{frame}"
+
+    def _lasting(self, call: Call, *, traced: bool) -> str:
+        host = self._wire.host_for(call.peer)
+        sent = rules.lasting_headers(
+            call.headers, call.raw, via=self._via, peer=call.peer, host=host, traced=traced
+        )
+        if self._wire.authorization and "Authorization" not in call.headers:
+            sent.append(("Authorization", self._wire.authorization))
+        if not rules.is_sound(*chain.from_iterable(sent)):
+            raise ValueError
+        # its length is said with each body
+        return "".join(f"{name}: {value}\r\n" for name, value in sent if not _is_length(name))
+
     def _timeout(self, silence: float | None) -> aiohttp.ClientTimeout:
         return self._timeouts.get(silence) or self._timeouts.keep(
             silence,
@@ -161,7 +221,7 @@ class Outbound:
             ),
         )
 
-    def _head(self, call: Call, response: aiohttp.ClientResponse) -> CIMultiDict[str]:
+    def _head(self, call: Call, response: aiohttp.ClientResponse | Response) -> CIMultiDict[str]:
         """Return the headers that go on to the client."""
         headers = rules.end_to_end(response.headers, response.raw_headers)
         sound = not rules.is_framed_oddly(response.headers) and response.status >= 200
@@ -175,7 +235,7 @@ class Outbound:
         return headers
 
     async def _body(
-        self, call: Call, response: aiohttp.ClientResponse, headers: CIMultiDict[str]
+        self, call: Call, response: aiohttp.ClientResponse | Response, headers: CIMultiDict[str]
     ) -> tuple[Body, Verdict]:
         """Return the body, whole if that is how it can be judged, and the judgement so far."""
         by_status = judge_status(response.status, hinted="Retry-After" in headers)
@@ -192,7 +252,7 @@ class Outbound:
             return Whole(data), await self._judged(call, response, headers, data)
         return Whole(data), by_status
 
-    def _fits(self, call: Call, response: aiohttp.ClientResponse) -> bool:
+    def _fits(self, call: Call, response: aiohttp.ClientResponse | Response) -> bool:
         """Tell whether to read a body whole: it is small, or an answer that must be judged."""
         length = response.content_length
         if length is None:
@@ -200,7 +260,9 @@ class Outbound:
             return call.message.wants_answer or metadata
         return length <= self._wire.buffer_limit
 
-    async def _collect(self, response: aiohttp.ClientResponse) -> tuple[list[bytes], bool]:
+    async def _collect(
+        self, response: aiohttp.ClientResponse | Response
+    ) -> tuple[list[bytes], bool]:
         """Read pieces until the end or the limit; tell whether the end was reached."""
         pieces: list[bytes] = []
         size = 0
@@ -228,7 +290,7 @@ class Outbound:
         return said
 
     async def _judged(
-        self, call: Call, response: aiohttp.ClientResponse, headers: Headers, data: bytes
+        self, call: Call, response: aiohttp.ClientResponse | Response, headers: Headers, data: bytes
     ) -> Verdict:
         """Judge the data of a 200."""
         message = call.message
@@ -238,7 +300,7 @@ class Outbound:
             return rest.judge_answer(data, self._wire.down_patterns)
         said = message_in(data)
         if jsonrpc.is_stranger(said, message):
-            self._pools.distrust(response)
+            self._pools.distrust(protocol_of(response))
             raise stranger()
         verdict = jsonrpc.judge_message(said, message)
         if verdict is Verdict.OK and message.method == "tools/list":
@@ -252,7 +314,7 @@ class Outbound:
 
     def _stream(
         self,
-        response: aiohttp.ClientResponse,
+        response: aiohttp.ClientResponse | Response,
         begun: list[bytes],
         around: Callable[[Stream, Pieces], Pieces] | None = None,
     ) -> Stream:
@@ -278,7 +340,7 @@ class Outbound:
         return stream
 
     async def _read_events(
-        self, call: Call, response: aiohttp.ClientResponse, headers: CIMultiDict[str]
+        self, call: Call, response: aiohttp.ClientResponse | Response, headers: CIMultiDict[str]
     ) -> tuple[Body, Verdict]:
         if "Content-Encoding" in headers:  # unreadable, and to be relayed all the same
             return self._stream(response, []), Verdict.OK
@@ -301,6 +363,15 @@ class Outbound:
         if path is None:
             return location
         return f"{call.peer.scheme}://{call.peer.host}{path}" if call.peer.host else path
+
+
+def protocol_of(response: aiohttp.ClientResponse | Response) -> ResponseHandler | None:
+    """Return what speaks on the connection of a response, which may have let go of it by now."""
+    return response._protocol  # noqa: SLF001 - nobody else knows it
+
+
+def _is_length(name: str) -> bool:
+    return name.lower() == "content-length"
 
 
 def mapped(headers: CIMultiDict[str], name: str, change: Callable[[str], str]) -> CIMultiDict[str]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
 from mcp_proxy.core.errors import OverloadedError
@@ -16,7 +17,7 @@ _IDLE = 4.0
 _IDLE_ONCE = 0.5
 # Headers up to 64 KiB pass (DESIGN section 7): bearer tokens grow long.
 FIELD_LIMIT = 65_536
-_READ_BUFFER = 65_536  # the default may hold 512 KiB per slow reader
+READ_BUFFER = 65_536  # the default may hold 512 KiB per slow reader
 # A server that returns at another address (a new container) is found within a second; the health
 # monitor resolves anew, and must not see what calls do not.
 _DNS_SECONDS = 1
@@ -46,21 +47,19 @@ class Pools:
         """Count a stream that is over."""
         self.open_streams -= 1
 
-    def check_address(self, response: aiohttp.ClientResponse) -> None:
+    def check_address(self, protocol: ResponseHandler | None) -> None:
         """Let a connection not be used again if the server's name means other machines by now."""
-        protocol = response._protocol  # noqa: SLF001 - the response itself may have let go of it
         if self.names.gone and protocol is not None and protocol.transport is not None:
             peer = protocol.transport.get_extra_info("peername")
             if peer and peer[0] in self.names.gone:
-                self.distrust(response)
+                self.distrust(protocol)
 
-    def distrust(self, response: aiohttp.ClientResponse) -> None:
+    def distrust(self, protocol: ResponseHandler | None) -> None:
         """Let the connection of an answer not be used again.
 
         With the answer's last byte it went back to the pool. If nobody has taken it since, it is
         closed, else after its present use: that one is not to blame.
         """
-        protocol = response._protocol  # noqa: SLF001 - nobody else knows it by now
         if protocol is None:
             return
         protocol.force_close()
@@ -106,7 +105,7 @@ def _session(names: Names, limit: int, idle: float = _IDLE) -> aiohttp.ClientSes
         # The default total of 300 s cuts every long stream; the deadline is a layer.
         timeout=aiohttp.ClientTimeout(total=None),
         skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-        read_bufsize=_READ_BUFFER,
+        read_bufsize=READ_BUFFER,
         max_field_size=FIELD_LIMIT,
         max_line_size=FIELD_LIMIT,
     )
