@@ -97,7 +97,11 @@ class Sidecar:
         self.live = Live(self.events, self._clock)
         self.errors = Errors(signals.events_window, self._clock, renderer.stamp)
         self.emit = self._emit = Bus(
-            self._clock.epoch, log.take, self.events.take, self.errors.take
+            self._clock.epoch,
+            log.take,
+            self.events.take,
+            self.errors.take,
+            debug=signals.lowest_level == "debug",
         )
         self._addresses = self._read_addresses()
         self.pseudonym = f"mcp-sidecar-{token_hex(4)}"

@@ -95,7 +95,15 @@ def _travelling(
     named = named_in_connection(headers)
     if named:
         dropped |= named
-    spelled = [(as_text(name), as_text(value)) for name, value in raw] if raw else headers.items()
+    # as `as_text` does, without a call for each of them
+    spelled = (
+        [
+            (name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape"))
+            for name, value in raw
+        ]
+        if raw
+        else headers.items()
+    )
     return [item for item in spelled if item[0].lower() not in dropped]
 
 

@@ -264,10 +264,13 @@ class Outbound:
         self, response: aiohttp.ClientResponse | Response
     ) -> tuple[list[bytes], bool]:
         """Read pieces until the end or the limit; tell whether the end was reached."""
+        content = response.content
         pieces: list[bytes] = []
         size = 0
         try:
-            while piece := await response.content.readany():
+            if content.is_eof() and content.total_bytes <= self._wire.buffer_limit:
+                return [content.read_nowait()], True  # it came together with the head
+            while piece := await content.readany():
                 pieces.append(piece)
                 size += len(piece)
                 if size > self._wire.buffer_limit:

@@ -12,8 +12,9 @@ class Bus:
     It runs for every call: a sink takes an event and is done; whatever costs is done elsewhere.
     """
 
-    def __init__(self, epoch: Callable[[], float], *sinks: Sink) -> None:
+    def __init__(self, epoch: Callable[[], float], *sinks: Sink, debug: bool = False) -> None:
         self._epoch = epoch
+        self._debug = debug  # somebody wants to hear of what is of that level
         self._sinks = list(sinks)
 
     def add(self, sink: Sink) -> None:
@@ -22,6 +23,8 @@ class Bus:
 
     def __call__(self, event: str, level: str = "info", **fields: Any) -> None:
         """Tell one event."""
+        if level == "debug" and not self._debug:
+            return
         said = Said(self._epoch(), level, event, fields)
         for sink in self._sinks:
             sink(said)

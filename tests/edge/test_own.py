@@ -222,7 +222,7 @@ async def test_metrics_count_calls(front: Opened, upstream: Upstream) -> None:
 async def test_an_invalidation_is_counted_and_told(front: Opened, upstream: Upstream) -> None:
     """Issue 4: per tool, in both places; DESIGN section 6: cache.invalidated."""
     upstream.plays(answer(result(1, tools=[])), answer(result(1, content=[])))
-    sidecar = await front()
+    sidecar = await front(MCP_LOG_LEVEL="debug")
     await sidecar.ask(post("/mcp", LIST))
     await sidecar.ask(post("/mcp", tool("save")))
     await sidecar.ask(post("/mcp", tool("save")))
