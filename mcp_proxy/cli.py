@@ -12,48 +12,22 @@ from typing import Any
 import click
 
 from mcp_proxy import __version__
+from mcp_proxy.commands.lazy import Lazy
+from mcp_proxy.commands.options import FAILED, UNCLEAN, settings_of, with_settings
 
-# Exit codes (DESIGN section 8).
-FAILED, WRONG_SETTINGS, UNCLEAN = 1, 2, 3
 # Seconds from the drain to the end of the process, lines of the log aside: with a grace of 8 s all
 # is over before Docker kills, which it does after 10 s.
 _REST = 0.9
 
-_OPTIONS = (
-    click.option(
-        "--upstream",
-        "MCP_UPSTREAM_URL",
-        metavar="URL",
-        help="The server behind, such as http://localhost:9000.",
-    ),
-    click.option("--host", "MCP_HOST", metavar="NAME", help="Address or name to listen on."),
-    click.option(
-        "--port", "MCP_PORT", metavar="PORT", help="Port to listen on; 0 takes a free one."
-    ),
-    click.option(
-        "--config", "MCP_CONFIG_FILE", metavar="FILE", help="Settings and tool rules (TOML)."
-    ),
-    click.option("--redis", "REDIS_URL", metavar="URL", help="Keep answers in Redis or Valkey."),
-    click.option(
-        "--log-level", "MCP_LOG_LEVEL", metavar="LEVEL", help="debug, info, warning or error."
-    ),
-)
 
-
-def _with_settings(command: Any) -> Any:
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, "-V", "--version", prog_name="mcp-sidecar")
 def main() -> None:
     """Make one MCP server production grade without changing it."""
 
 
 @main.command()
-@_with_settings
+@with_settings
 def run(**typed: str | None) -> None:
     """Serve in front of a server.
 
@@ -63,16 +37,16 @@ def run(**typed: str | None) -> None:
     # Until we listen there is nothing to drain; and as first process of a container, one without a
     # handler of its own would not hear SIGTERM at all.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    settings, warnings = _settings(typed)
+    settings, warnings = settings_of(typed)
     log = _log(settings)
     sys.exit(_run(_serve(settings, warnings, log)))
 
 
 @main.command()
-@_with_settings
+@with_settings
 def check(**typed: str | None) -> None:
     """Check the settings without serving: exit 0 if they can be used, else 2."""
-    settings, warnings = _settings(typed)
+    settings, warnings = settings_of(typed)
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     rules = len(settings.tools)
@@ -161,25 +135,6 @@ def _let_signals_end_us(*, read_to_the_end: bool) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     signal.signal(signal.SIGINT, once if read_to_the_end else signal.SIG_DFL)
-
-
-def _settings(typed: dict[str, str | None]) -> tuple[Any, list[str]]:
-    """Return the settings and their warnings, or exit 2 with every fault."""
-    from mcp_proxy.settings import Loader, SettingsError  # noqa: PLC0415 - --help stays quick
-
-    loader = Loader(typed, os.environ)  # noqa: TID251 - handed on once, from here
-    try:
-        return loader.load(), loader.warnings
-    except SettingsError as error:
-        for warning in loader.warnings:
-            click.echo(f"  warning: {warning}", err=True)
-        count = len(error.faults)
-        click.echo(
-            f"mcp-sidecar: {count} setting{'' if count == 1 else 's'} cannot be used:", err=True
-        )
-        for fault in error.faults:
-            click.echo(f"  {fault}", err=True)
-        sys.exit(WRONG_SETTINGS)
 
 
 def _log(settings: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The settings in force, for `/api/config`: each with its origin, and no secret among them."""
+"""The settings in force: each with its origin, and no secret among them; and what a file may say."""
 
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -19,6 +19,15 @@ def effective(settings: Settings) -> dict[str, Any]:
         },
         "failures": {"patterns": list(settings.failures.patterns)},
     }
+
+
+def file_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the file: nothing is required there, as variables may say it."""
+    schema = Settings.model_json_schema()
+    for table in (schema, *schema["$defs"].values()):
+        table.pop("required", None)
+    title = "The settings of mcp-sidecar (TOML)"
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": title}
 
 
 def _row(settings: Settings, variable: str, section: str, key: str) -> dict[str, Any]:

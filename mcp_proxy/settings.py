@@ -128,7 +128,9 @@ def _delay(value: object) -> object:
     raise ValueError("seconds, or p95")
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+# one text with commas, or a list
+_Listed = str | list[str]
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed, json_schema_input_type=_Listed)]
 
 
 def _scopes(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -144,14 +146,21 @@ PublicUrl_ = Annotated[str, AfterValidator(_public_url)]
 Path_ = Annotated[str, AfterValidator(_path)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 SecondsOrNone = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]  # 0 switches off
-Delay = Annotated[float | Literal["p95"], BeforeValidator(_delay)]
+Delay = Annotated[
+    float | Literal["p95"],
+    BeforeValidator(_delay, json_schema_input_type=SecondsOrNone | Literal["p95"]),
+]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 CountOrNone = Annotated[int, Field(ge=0, le=1_000_000)]  # 0 switches off
 RateText = Annotated[str, AfterValidator(_rate)]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(ge=0, le=1 << 40)]
 Url = Annotated[SecretStr, AfterValidator(_usable_url)]  # it may hold a password
-Urls = Annotated[tuple[Url, ...], BeforeValidator(_several), AfterValidator(_distinct)]
+Urls = Annotated[
+    tuple[Url, ...],
+    BeforeValidator(_several, json_schema_input_type=_Listed),
+    AfterValidator(_distinct),
+]
 RedisUrl = Annotated[SecretStr, AfterValidator(_usable_redis)]
 
 

@@ -1,0 +1,41 @@
+"""The commands by name, imported when one of them is typed: `--help` stays quick."""
+
+from importlib import import_module
+
+import click
+from click.shell_completion import CompletionItem
+
+# What `--help` says of each; tests/commands holds it against the command's own words.
+COMMANDS = {
+    "config": "Show the settings in force, or what a file may say.",
+}
+
+
+class Lazy(click.Group):
+    """A group some of whose commands are files of this package."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return sorted({*super().list_commands(ctx), *COMMANDS})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, which is imported now."""
+        if cmd_name not in COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        module = import_module(f"mcp_proxy.commands.{cmd_name.replace('-', '_')}")
+        found: click.Command = module.command
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what there is, without importing it."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self._said(name)) for name in self.list_commands(ctx)])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return what may follow, without importing it either."""
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        found = [CompletionItem(name, help=self._said(name)) for name in names]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
+    def _said(self, name: str) -> str:
+        return COMMANDS.get(name) or self.commands[name].get_short_help_str(limit=100)

@@ -1,0 +1,21 @@
+"""What people type, and what they are told."""
+
+import os
+from typing import Any
+
+from click.testing import CliRunner
+
+from mcp_proxy import cli
+
+URL = "http://localhost:9000"
+# A variable of the one who runs the tests must not decide them.
+CLEAN: dict[str, Any] = {
+    name: None
+    for name in os.environ  # noqa: TID251
+    if name.startswith("MCP_") or name == "REDIS_URL"
+}
+
+
+def told(*arguments: str, answer: str | None = None, **environ: str) -> Any:
+    """Run a command in this process."""
+    return CliRunner().invoke(cli.main, arguments, input=answer, env={**CLEAN, **environ})
