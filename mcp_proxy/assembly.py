@@ -391,6 +391,7 @@ class Sidecar:
                 metrics=self._metrics if self._settings.signals.enable_metrics else None,
                 prometheus=Prometheus(self._seen, self._clock.now, self._tasks).page,
                 clear=self._clear,
+                reset=self._reset,
                 ready=lambda: not self.inbound.draining,
                 live=self.live,
                 config=lambda: effective(self._settings),
@@ -493,6 +494,15 @@ class Sidecar:
     def _circuits(self) -> dict[str, dict[str, object]]:
         breakers = [target.breaker for target in self.targets if target.breaker]
         return {name: shown for one in breakers for name, shown in one.snapshot().items()}
+
+    def _reset(self, name: str | None) -> list[str]:
+        """Close circuits; raises KeyError when there is none of that name."""
+        breakers = [target.breaker for target in self.targets if target.breaker]
+        if name is not None:
+            breakers = [one for one in breakers if name in one.snapshot()]
+            if not breakers:
+                raise KeyError(name)
+        return [closed for one in breakers for closed in one.reset(name)]
 
     def _cache_facts(self) -> dict[str, object] | None:
         if self.shelf is None:

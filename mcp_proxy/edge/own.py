@@ -31,6 +31,8 @@ class Sources:
     # content type and page in TEXT or OPENMETRICS
     prometheus: Callable[[Form], Awaitable[tuple[str, bytes]]]
     clear: Callable[[Mapping[str, str]], Awaitable[dict[str, Any]]]
+    # closes the circuit of a name, or all; raises KeyError when there is none of that name
+    reset: Callable[[str | None], list[str]]
     ready: Callable[[], bool]
     live: Live
     config: Callable[[], dict[str, Any]]
@@ -48,6 +50,7 @@ class Own:
             "/readyz": {"GET": self._ready},
             "/api/health": {"GET": self._health},
             "/api/cache/clear": {"POST": self._clear},
+            "/api/circuits/reset": {"POST": self._reset},
             "/api/metrics": {"GET": self._metrics},
             "/api/config": {"GET": self._config},
             "/api/events": {"GET": self._events},
@@ -149,9 +152,36 @@ class Own:
             return problem(400, error.code, error.message)
         return shown(await self._sources.clear(narrowed))
 
+    async def _reset(self, request: web.BaseRequest) -> Reply:
+        refused = self._refusal(request)
+        if refused is not None:
+            return refused
+        try:
+            name = _circuit(await _asked(request))
+        except BadRequestError as error:
+            return problem(400, error.code, error.message)
+        try:
+            return shown({"reset": self._sources.reset(name)})
+        except KeyError:
+            return problem(404, "not_found", "There is no circuit of that name.")
+
 
 async def _narrowing(request: web.BaseRequest) -> dict[str, str]:
-    """Return what a clear is narrowed to, of the query and a JSON body."""
+    """Return what a clear is narrowed to."""
+    asked = await _asked(request)
+    return {name: _checked(name, value, asked) for name, value in asked.items()}
+
+
+def _circuit(asked: Mapping[str, Any]) -> str | None:
+    """Return the name of the one circuit that is meant, or None."""
+    name = asked.get("circuit")
+    if asked.keys() - {"circuit"} or (asked and not (isinstance(name, str) and name)):
+        raise BadRequestError("Only circuit is understood, as a text; without it all are meant.")
+    return name
+
+
+async def _asked(request: web.BaseRequest) -> dict[str, Any]:
+    """Return what somebody asks for, of the query and a JSON body."""
     asked: dict[str, Any] = dict(request.query)
     if len(asked) < len(request.query):
         raise BadRequestError("Name each narrowing once.")
@@ -162,9 +192,9 @@ async def _narrowing(request: web.BaseRequest) -> dict[str, str]:
         except ValueError:
             body = None
         if not isinstance(body, dict):
-            raise BadRequestError("The body must be a JSON object, or absent to clear everything.")
+            raise BadRequestError("The body must be a JSON object, or absent: then all is meant.")
         asked |= body
-    return {name: _checked(name, value, asked) for name, value in asked.items()}
+    return asked
 
 
 def _checked(name: str, value: Any, asked: Mapping[str, Any]) -> str:

@@ -154,6 +154,18 @@ class Breaker:
         for circuit in self._circuits.values():
             circuit.allow_probe()
 
+    def reset(self, name: str | None = None) -> list[str]:
+        """Close the circuit of that name, or all; return those that were not closed before.
+
+        Raises KeyError when there is none of that name.
+        """
+        known = {one.name: one for one in (self._target, *self._circuits.values())}
+        meant = list(known.values()) if name is None else [known[name]]
+        closed = [one.name for one in meant if one.state != "closed"]
+        for one in meant:
+            one.reset()
+        return closed
+
     def snapshot(self) -> dict[str, dict[str, object]]:
         """Return the state of each circuit by name."""
         return {

@@ -25,6 +25,7 @@ from tests.edge.wire import (
 OURS = [
     *("/livez", "/readyz", "/api/health", "/api/metrics", "/api/cache/clear", "/metrics"),
     *("/api/events", "/api/events/ws", "/api/events/schema", "/api/config", "/dashboard"),
+    "/api/circuits/reset",
 ]
 ISSUE = {"service": "jira", "tool_name": "jira_get_issue", "params": {}}
 QUERY = {"service": "salesforce", "tool_name": "salesforce_query", "params": {}}
@@ -548,3 +549,86 @@ async def test_what_does_not_reveal_stays_open(front: Opened, upstream: Upstream
     for path in (*OURS[:3], "/page"):
         assert (await sidecar.ask(get(path))).status in {200, 503}
     assert len(upstream.asked) == 1
+
+
+# --- circuits
+
+
+RESET = "/api/circuits/reset"
+BROKEN = answer(b"{}", status="500 Internal Server Error")
+
+
+async def opened(front: Opened, upstream: Upstream, **settings: Any) -> Front:
+    """Return a sidecar with an open circuit for each of two tools."""
+    upstream.plays(BROKEN)
+    sidecar = await front(MCP_CB_FAILURE_THRESHOLD=1, MCP_MAX_RETRIES=0, **settings)
+    for name in ("a", "b"):
+        await sidecar.ask(post("/mcp", tool(name)))
+    assert [state_of(sidecar, name) for name in ("a", "b")] == ["open", "open"]
+    return sidecar
+
+
+def state_of(front: Front, name: str) -> Any:
+    return front.sidecar.health()[1]["circuits"][f"tool {name}"]["state"]
+
+
+async def test_a_reset_closes_all_circuits(front: Opened, upstream: Upstream) -> None:
+    sidecar = await opened(front, upstream)
+    heard = await sidecar.ask(request("POST", RESET))
+    assert (heard.status, heard.json) == (200, {"reset": ["tool a", "tool b"]})
+    assert [state_of(sidecar, name) for name in ("a", "b")] == ["closed", "closed"]
+    begun = upstream.begun
+    await sidecar.ask(post("/mcp", tool("a")))
+    assert upstream.begun == begun + 1
+    changes = [one for one in sidecar.told() if one["event"] == "circuit.state_changed"]
+    assert [one["circuit"] for one in changes if one["after"] == "closed"] == ["tool a", "tool b"]
+
+
+@pytest.mark.parametrize(
+    "asked", [post(RESET, {"circuit": "tool a"}), request("POST", f"{RESET}?circuit=tool%20a")]
+)
+async def test_a_reset_may_name_a_circuit(front: Opened, upstream: Upstream, asked: bytes) -> None:
+    sidecar = await opened(front, upstream)
+    assert (await sidecar.ask(asked)).json == {"reset": ["tool a"]}
+    assert [state_of(sidecar, name) for name in ("a", "b")] == ["closed", "open"]
+    assert (await sidecar.ask(asked)).json == {"reset": []}
+
+
+async def test_a_reset_of_no_circuit_is_404(front: Opened, upstream: Upstream) -> None:
+    sidecar = await opened(front, upstream)
+    heard = await sidecar.ask(post(RESET, {"circuit": "tool c"}))
+    assert (heard.status, heard.json["code"]) == (404, "not_found")
+    assert [state_of(sidecar, name) for name in ("a", "b")] == ["open", "open"]
+
+
+@pytest.mark.parametrize(
+    "body", [b"[]", b"{", b'{"circuit": 1}', b'{"circuit": ""}', b'{"tool": "a"}']
+)
+async def test_a_reset_that_is_not_understood_closes_nothing(
+    front: Opened, upstream: Upstream, body: bytes
+) -> None:
+    """A typing mistake must not close everything."""
+    sidecar = await opened(front, upstream)
+    heard = await sidecar.ask(post(RESET, body))
+    assert (heard.status, heard.json["code"]) == (400, "bad_request")
+    assert state_of(sidecar, "a") == "open"
+
+
+async def test_a_reset_is_guarded(front: Opened, upstream: Upstream) -> None:
+    sidecar = await opened(front, upstream, MCP_ADMIN_TOKEN="s3cret")
+    assert (await sidecar.ask(request("POST", RESET))).status == 401
+    evil = request("POST", RESET, "Origin: https://evil.example", "Authorization: Bearer s3cret")
+    assert (await sidecar.ask(evil)).status == 403
+    for method in ("GET", "HEAD", "PUT", "DELETE"):
+        heard = await sidecar.ask(request(method, RESET, "Authorization: Bearer s3cret"))
+        assert (heard.status, heard["Allow"]) == (405, "POST, OPTIONS")
+    assert state_of(sidecar, "a") == "open"
+    heard = await sidecar.ask(request("POST", RESET, "Authorization: Bearer s3cret"))
+    assert heard.status == 200
+    assert state_of(sidecar, "a") == "closed"
+
+
+async def test_without_circuits_there_is_none_to_close(front: Opened) -> None:
+    sidecar = await front(MCP_ENABLE_CIRCUIT_BREAKER="false")
+    assert (await sidecar.ask(request("POST", RESET))).json == {"reset": []}
+    assert (await sidecar.ask(post(RESET, {"circuit": "tool a"}))).status == 404

@@ -495,3 +495,28 @@ async def test_a_call_hears_how_its_circuits_stand() -> None:
     assert seen == ["half_open"]
     bench.breaker.lost()
     assert [state(tool()), state(Message())] == ["open", "open"]
+
+
+# --- reset
+
+
+async def test_a_reset_closes_what_is_not_closed() -> None:
+    bench = Bench()
+    await bench.fail(silent())
+    await bench.fail(silent(), tool("other"))
+    assert bench.breaker.reset("tool look") == ["tool look"]
+    assert await bench.ask(OK, tool()) is OK
+    await bench.refusal(tool("other"))
+    bench.told.events.clear()
+    assert bench.breaker.reset() == ["tool other"]
+    assert bench.told.names() == ["circuit.state_changed"]
+    assert bench.breaker.reset() == []
+    assert await bench.ask(OK, tool("other")) is OK
+
+
+async def test_a_reset_of_an_unknown_name_closes_nothing() -> None:
+    bench = Bench()
+    await bench.fail(silent())
+    with pytest.raises(KeyError):
+        bench.breaker.reset("tool nothing")
+    await bench.refusal()
