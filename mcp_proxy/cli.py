@@ -42,17 +42,6 @@ def run(**typed: str | None) -> None:
     sys.exit(_run(_serve(settings, warnings, log)))
 
 
-@main.command()
-@with_settings
-def check(**typed: str | None) -> None:
-    """Check the settings without serving: exit 0 if they can be used, else 2."""
-    settings, warnings = settings_of(typed)
-    for warning in warnings:
-        click.echo(f"warning: {warning}", err=True)
-    rules = len(settings.tools)
-    click.echo(f"settings are usable: {rules} tool rule{'' if rules == 1 else 's'}")
-
-
 @main.command(
     epilog="""\b
 Examples:
@@ -82,6 +71,7 @@ and FORCE_COLOR are honoured."""
 @click.option(
     "-o", "--output", type=click.Choice(["pretty", "json"]), help="For people, or for programs."
 )
+@click.option("--json", "as_json", is_flag=True, help="The same as -o json.")
 @click.option(
     "--token", metavar="TOKEN", help="For a live stream; better in MCP_ADMIN_TOKEN (ps shows this)."
 )
@@ -98,6 +88,8 @@ def tail(source: str | None, **typed: Any) -> None:
 
     clock = SystemClock()
     environ = os.environ  # noqa: TID251 - handed on
+    if typed.pop("as_json"):
+        typed["output"] = "json"
     name = tailing.found(source, environ)
     try:
         asked = tailing.asked(typed, clock.wall(), environ, terminal=sys.stdout.isatty())

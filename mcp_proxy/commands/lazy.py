@@ -7,7 +7,11 @@ from click.shell_completion import CompletionItem
 
 # What `--help` says of each; tests/commands holds it against the command's own words.
 COMMANDS = {
+    "cache": "Show or empty the cache of a running sidecar.",
+    "check": "Check the settings without serving.",
+    "circuit": "Show or close the circuits of a running sidecar.",
     "config": "Show the settings in force, or what a file may say.",
+    "stats": "Show what a running sidecar has counted.",
 }
 
 

@@ -3,12 +3,20 @@
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 import aiohttp
-import orjson
 from yarl import URL
 
 from mcp_proxy.core.clock import Clock
 from mcp_proxy.core.readable import harmless
 from mcp_proxy.core.sse import Splitter
+from mcp_proxy.edge.admin import (
+    NoAnswerError,
+    base_of,
+    detail_of,
+    object_in,
+    reason,
+    unreachable,
+    wants_token,
+)
 
 _CONNECT = 5.0  # seconds
 # The sidecar sends a comment every 20 s (MCP_SSE_KEEPALIVE): a longer silence is a dead connection.
@@ -18,7 +26,7 @@ _EVENT_LIMIT = 1 << 20
 _PATH = "/api/events"
 
 
-class NoEventsError(Exception):
+class NoEventsError(NoAnswerError):
     """There is no live stream to be had, and what to do about it."""
 
 
@@ -78,9 +86,7 @@ class Live:
 
     async def _check(self, response: aiohttp.ClientResponse) -> None:
         if response.status in {401, 403} and "WWW-Authenticate" in response.headers:
-            raise NoEventsError(
-                f"{self._shown} wants its MCP_ADMIN_TOKEN: set the variable, or give --token"
-            )
+            raise NoEventsError(wants_token(self._shown))
         if response.status >= 500 and self._was_there:
             response.raise_for_status()
         if response.status != 200 or response.content_type != "text/event-stream":
@@ -93,17 +99,10 @@ class Live:
 
     def _retried(self, failure: Exception) -> str:
         """Return what to say of a failure that passes; the first time it is not thought to."""
-        reason = type(failure).__name__
-        if isinstance(failure, aiohttp.ClientResponseError):
-            reason = f"{failure.status} {failure.message}"
-        elif isinstance(failure, aiohttp.ClientConnectorError):
-            reason = failure.os_error.strerror or reason
         if not self._was_there:
-            raise NoEventsError(
-                f"cannot reach {self._shown} ({harmless(str(reason))}); start `mcp-sidecar run`, or "
-                "name another URL, a file, or - for standard input"
-            ) from failure
-        return f"connection lost ({harmless(str(reason))})"
+            or_else = ", a file, or - for standard input"
+            raise NoEventsError(unreachable(self._shown, failure) + or_else) from failure
+        return f"connection lost ({reason(failure)})"
 
     async def _events(self, response: aiohttp.ClientResponse) -> AsyncIterator[str]:
         splitter = Splitter(_EVENT_LIMIT)
@@ -117,11 +116,7 @@ class Live:
 
 def events_of(url: str, query: Mapping[str, str]) -> URL:
     """Return where the events of a sidecar are; raises ValueError."""
-    base = URL(url)
-    if base.scheme not in {"http", "https"} or not base.host:
-        raise ValueError("a URL such as http://localhost:8000")
-    if base.user or base.password:
-        raise ValueError("a URL without user and password; --token or MCP_ADMIN_TOKEN is for them")
+    base = base_of(url)
     if base.path in {"", "/"}:
         base = base.with_path(_PATH, keep_query=True)
     return base.update_query(query)
@@ -129,8 +124,5 @@ def events_of(url: str, query: Mapping[str, str]) -> URL:
 
 async def _detail(response: aiohttp.ClientResponse) -> str:
     """Return what a refusal says, if it says it as we do."""
-    try:
-        said = orjson.loads(await response.content.read(1 << 16)).get("detail")
-    except (ValueError, AttributeError):
-        return ""
-    return f" ({harmless(said)[:200]})" if isinstance(said, str) else ""
+    said = detail_of(object_in(await response.content.read(1 << 16)))
+    return f" ({harmless(said)[:200]})" if said else ""

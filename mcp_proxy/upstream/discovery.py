@@ -53,7 +53,40 @@ class Discovery:
         )
         return listed if listed is not None else await self._in_a_session()
 
+    async def eras(self) -> list[str]:
+        """Return the revision of each era that the server speaks, the stateless one first."""
+        discovered = result_in(
+            await self._ask(
+                "POST",
+                _headers(
+                    {"MCP-Protocol-Version": STATELESS_SINCE, "Mcp-Method": "server/discover"}
+                ),
+                _request("server/discover", {"_meta": _META}),
+            )
+        )
+        found = [STATELESS_SINCE] if discovered is not None else []
+        session = await self._opened()
+        if session is not None:
+            await self._ended(session)
+            found.append(session["MCP-Protocol-Version"])
+        return found
+
     async def _in_a_session(self) -> dict[str, Any] | None:
+        session = await self._opened()
+        if session is None:
+            return None
+        try:
+            await self._ask(
+                "POST",
+                _headers(session),
+                orjson.dumps({"jsonrpc": "2.0", "method": "notifications/initialized"}),
+            )
+            return await self._pages(session, {})
+        finally:
+            await self._ended(session)
+
+    async def _opened(self) -> dict[str, str] | None:
+        """Shake hands; return the headers of the session, which may have no id."""
         hello = await self._ask(
             "POST",
             _headers({}),
@@ -72,16 +105,11 @@ class Discovery:
         session = {"MCP-Protocol-Version": str(result.get("protocolVersion", _HANDSHAKE))}
         if "mcp-session-id" in hello.headers:
             session["Mcp-Session-Id"] = hello.headers["mcp-session-id"]
-        try:
-            await self._ask(
-                "POST",
-                _headers(session),
-                orjson.dumps({"jsonrpc": "2.0", "method": "notifications/initialized"}),
-            )
-            return await self._pages(session, {})
-        finally:
-            if "Mcp-Session-Id" in session:
-                await self._ask("DELETE", session, b"")
+        return session
+
+    async def _ended(self, session: Mapping[str, str]) -> None:
+        if "Mcp-Session-Id" in session:
+            await self._ask("DELETE", session, b"")
 
     async def _pages(
         self, headers: Mapping[str, str], params: Mapping[str, Any]

@@ -1,11 +1,13 @@
 """What people type, and what they are told."""
 
+import asyncio
 import os
 from typing import Any
 
 from click.testing import CliRunner
 
 from mcp_proxy import cli
+from tests.edge.wire import Front
 
 URL = "http://localhost:9000"
 # A variable of the one who runs the tests must not decide them.
@@ -19,3 +21,9 @@ CLEAN: dict[str, Any] = {
 def told(*arguments: str, answer: str | None = None, **environ: str) -> Any:
     """Run a command in this process."""
     return CliRunner().invoke(cli.main, arguments, input=answer, env={**CLEAN, **environ})
+
+
+async def asked(front: Front, *arguments: str, answer: str | None = None, **environ: str) -> Any:
+    """Run a command that asks a sidecar of this process."""
+    where = {"MCP_PORT": str(front.port), **environ}
+    return await asyncio.to_thread(told, *arguments, answer=answer, **where)

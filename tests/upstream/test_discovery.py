@@ -164,3 +164,29 @@ def test_an_answer_may_come_as_an_event_stream() -> None:
 )
 def test_what_is_no_result_is_none(answer: Answer | None) -> None:
     assert result_in(answer) is None
+
+
+# --- which eras
+
+
+DISCOVERED = {"supportedVersions": ["2026-07-28"], "capabilities": {}}
+
+
+async def test_both_eras_are_found_and_no_session_is_left() -> None:
+    server = Server(result(DISCOVERED), hello(version="2025-11-25"), ACCEPTED)
+    assert await within(Discovery(server).eras()) == ["2026-07-28", "2025-11-25"]
+    assert server.methods == ["server/discover", "initialize", "DELETE"]
+    assert server.asked[2][1]["Mcp-Session-Id"] == "s1"
+
+
+async def test_an_old_server_knows_handshakes_alone() -> None:
+    server = Server(REFUSED, hello(None))
+    assert await within(Discovery(server).eras()) == ["2025-06-18"]
+
+
+async def test_a_new_server_knows_none() -> None:
+    assert await within(Discovery(Server(result(DISCOVERED), REFUSED)).eras()) == ["2026-07-28"]
+
+
+async def test_what_is_no_mcp_has_no_era() -> None:
+    assert await within(Discovery(Server(None, None)).eras()) == []
