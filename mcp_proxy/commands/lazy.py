@@ -10,6 +10,8 @@ COMMANDS = {
     "cache": "Show or empty the cache of a running sidecar.",
     "check": "Check the settings without serving.",
     "circuit": "Show or close the circuits of a running sidecar.",
+    "client-config": "Print what to configure a client of MCP with; without CLIENT, their names.",
+    "completion": "Print a shell's completion script.",
     "config": "Show the settings in force, or what a file may say.",
     "stats": "Show what a running sidecar has counted.",
 }

@@ -5,6 +5,7 @@ The shell stands open and says nothing of the server; what it shows it asks for 
 
 import gzip
 import hashlib
+import json
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from mcp_proxy.core.call import EMPTY, Reply, Whole
+from mcp_proxy.core.clients import CLIENTS
 from mcp_proxy.edge import lean
 
 PAGE = "/dashboard"
@@ -72,7 +74,13 @@ def files() -> dict[str, File]:
         if path.suffix in _TYPES:
             name = path.relative_to(_FOLDER).as_posix()
             found[PAGE if name == "index.html" else f"{PAGE}/{name}"] = _read(path)
-    return found
+    return {**found, f"{PAGE}/clients.js": _clients()}
+
+
+def _clients() -> File:
+    """Return the clients that the command line knows, too, as a module."""
+    clients = json.dumps([client[1:] for client in CLIENTS], separators=(",", ":"))
+    return _file(_TYPES[".js"], f"export const CLIENTS={clients}".encode())
 
 
 def _read(path: Path) -> File:
@@ -80,8 +88,12 @@ def _read(path: Path) -> File:
     leaner = {".js": lean.script, ".css": lean.style}.get(path.suffix)
     if leaner and path.parent == _FOLDER:  # what others wrote is sent as it is
         data = leaner(data.decode()).encode()
+    return _file(_TYPES[path.suffix], data)
+
+
+def _file(kind: str, data: bytes) -> File:
     return File(
-        _TYPES[path.suffix],
+        kind,
         hashlib.sha256(data).hexdigest()[:16],
         data,
         gzip.compress(data, mtime=0),

@@ -20,7 +20,8 @@ CLEAN: dict[str, Any] = {
 
 def told(*arguments: str, answer: str | None = None, **environ: str) -> Any:
     """Run a command in this process."""
-    return CliRunner().invoke(cli.main, arguments, input=answer, env={**CLEAN, **environ})
+    where = {**CLEAN, **environ}
+    return CliRunner().invoke(cli.main, arguments, answer, where, prog_name="mcp-sidecar")
 
 
 async def asked(front: Front, *arguments: str, answer: str | None = None, **environ: str) -> Any:

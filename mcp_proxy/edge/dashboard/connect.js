@@ -1,10 +1,9 @@
 /** Connect: what to put where, with this sidecar's own address. */
 
 import { beside } from "./api.js";
+import { CLIENTS } from "./clients.js";
 import { h, panel } from "./dom.js";
 import { firstCall, snippet } from "./parts.js";
-
-const json = value => JSON.stringify(value, null, 2);
 
 const HELLO = JSON.stringify({
   jsonrpc: "2.0",
@@ -34,15 +33,8 @@ const CURL = url => [
 ];
 
 // title, where it goes, text for the URL of the MCP endpoint
-const CLIENTS = [
-  ["Claude Code", "In a terminal:", url => `claude mcp add --transport http sidecar ${url}`],
-  ["Cursor", "In ~/.cursor/mcp.json:", url => json({ mcpServers: { sidecar: { url } } })],
-  ["VS Code", "In .vscode/mcp.json:", url => json({ servers: { sidecar: { type: "http", url } } })],
-  [
-    "Claude Desktop",
-    "In claude_desktop_config.json:",
-    url => json({ mcpServers: { sidecar: { command: "npx", args: ["-y", "mcp-remote", url] } } }),
-  ],
+const SNIPPETS = [
+  ...CLIENTS.map(([title, where, text]) => [title, where, url => text.replace("{url}", url)]),
   ["Python SDK", "Version 1, pip install 'mcp<2':", url => PYTHON(url).join("\n")],
   ["curl, MCP", "The handshake by hand:", url => CURL(url).join("\n")],
   ["curl, REST", "The REST tool API, where the server has one:", firstCall],
@@ -50,14 +42,14 @@ const CLIENTS = [
 
 /** The page for those who have no call yet. */
 export function connect() {
-  const codes = CLIENTS.map(() => snippet(""));
-  const panels = CLIENTS.map(([title, where], at) => panel(title, h("p.quiet", where), codes[at]));
+  const codes = SNIPPETS.map(() => snippet(""));
+  const panels = SNIPPETS.map(([title, where], at) => panel(title, h("p.quiet", where), codes[at]));
   const hint = "Clients talk to the sidecar as they did to the server, with their own credentials: only the address is another.";
   return {
     element: h("div", h("p", hint), h("div.pair.top", ...panels)),
     update({ config }) {
       const path = config?.settings.find(one => one.variable === "MCP_PATH").value ?? "/mcp";
-      codes.forEach((code, at) => code.patch(CLIENTS[at][2](beside(path.slice(1)))));
+      codes.forEach((code, at) => code.patch(SNIPPETS[at][2](beside(path.slice(1)))));
     },
   };
 }
