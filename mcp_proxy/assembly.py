@@ -6,6 +6,7 @@ whether, when and how often to ask, `Outbound` asks the server, and the Reply wa
 
 import random
 import socket
+from asyncio import Lock, to_thread
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from secrets import token_hex
@@ -32,6 +33,7 @@ from mcp_proxy.edge.live import Live
 from mcp_proxy.edge.names import Names
 from mcp_proxy.edge.own import Own, Sources
 from mcp_proxy.edge.pool import Pools, open_pools
+from mcp_proxy.edge.serve import on_hangup
 from mcp_proxy.effective import effective
 from mcp_proxy.layers.admit import REASONS, Admit, Bounds
 from mcp_proxy.layers.cache import Cache
@@ -48,7 +50,8 @@ from mcp_proxy.layers.recover import Recover
 from mcp_proxy.layers.rescue import Rescue, Style
 from mcp_proxy.layers.retry import Backoff, Retry
 from mcp_proxy.layers.trace import Spans, TraceCall
-from mcp_proxy.settings import Settings
+from mcp_proxy.reload import change
+from mcp_proxy.settings import Settings, SettingsError
 from mcp_proxy.signals import schemas
 from mcp_proxy.signals.bus import Bus
 from mcp_proxy.signals.errors import Errors
@@ -121,56 +124,94 @@ class Sidecar:
         self.targets = self._targets()
         self.fleet = Fleet({target.name: target.presence for target in self.targets})
         self._discovering = False
-        # --- the layers, outermost first; one that is off is absent
-        trace = TraceCall(spans, session_ids=settings.signals.traces_session_ids) if spans else None
+        # --- the layers that remember something; one that is off is absent
+        self._trace = (
+            TraceCall(spans, session_ids=settings.signals.traces_session_ids) if spans else None
+        )
         captured = capture.arguments if settings.signals.capture == "redacted" else capture.nothing
-        observe = Observe(self.metrics, self._clock, self._emit, self._upstream, captured)
-        rescue = Rescue(self._style(), self._clock, self._emit)
-        deadline = self.deadline = Deadline(settings.server.request_timeout, self._clock)
-        budget = Budget()
-        retry, hedge = self._retry(budget), self._hedge(budget)
+        self._observe = Observe(self.metrics, self._clock, self._emit, self._upstream, captured)
+        self.deadline = Deadline(settings.server.request_timeout, self._clock)
+        self._budget = Budget()
+        self._hedge = self._hedging()
         self.admit = self._admit()
         redis_url = settings.cache.redis_url
         self._counts = connections(redis_url.get_secret_value()) if redis_url else None
-        limit = self._rate_limit()
-        cache, coalesce, invalidate = self._caching(self.shelf)
+        self._limit = self._rate_limit()
+        self._cache, self._coalesce = self._caching(self.shelf)
         self.sessions = Sessions(self._clock.now)
-        recover = self._recovery()
-        self.stacks: dict[Stack, list[Layer]] = {
+        self._recover = self._recovery()
+        # --- the two ends, and the roads between them
+        self._guarded = self._origin(lambda target: target.guarded)
+        self._bare = self._origin(lambda target: target.outbound)
+        self._tunnel = self._origin(lambda target: target.tunnel)
+        self._reloading = Lock()
+        self._own = self._endpoints()
+        built = self._built()
+        self.inbound = Inbound(*built, self._own, clock=self._clock, spawn=self._tasks)
+
+    # --- what holds no state, and is made anew when settings are read anew
+
+    def _built(self) -> tuple[Door, Roads, Traffic]:
+        rescue = Rescue(self._style(), self._clock, self._emit)
+        retry, invalidate = self._retry(), self._invalidate()
+        outer = present(self._trace, self._observe, rescue)
+        cache, limit = self._cache, self._limit
+        stacks = self.stacks = {
             Stack.FULL: present(
-                *(trace, observe, rescue, deadline, limit, cache, coalesce, self.admit, invalidate),
-                *(retry, hedge, recover),
+                *(*outer, self.deadline, limit, cache, self._coalesce, self.admit, invalidate),
+                *(retry, self._hedge, self._recover),
             ),
             Stack.PLAIN: present(
-                *(trace, observe, rescue, deadline, limit, self.admit, invalidate),
-                *(retry, hedge),
+                *(*outer, self.deadline, limit, self.admit, invalidate),
+                *(retry, self._hedge),
             ),
-            Stack.SHORT: present(trace, observe, rescue, limit, invalidate, recover),
+            Stack.SHORT: present(*outer, limit, invalidate, self._recover),
         }
-        # --- the two ends
-        guarded = self._origin(lambda target: target.guarded)
+        self.traffic = self._traffic()
         roads = Roads(
             {
-                Stack.FULL: join(self.stacks[Stack.FULL], guarded),
-                Stack.PLAIN: join(self.stacks[Stack.PLAIN], guarded),
-                Stack.SHORT: join(
-                    self.stacks[Stack.SHORT], self._origin(lambda target: target.outbound)
-                ),
+                Stack.FULL: join(stacks[Stack.FULL], self._guarded),
+                Stack.PLAIN: join(stacks[Stack.PLAIN], self._guarded),
+                Stack.SHORT: join(stacks[Stack.SHORT], self._bare),
             },
-            websocket=join(self.stacks[Stack.SHORT], self._origin(lambda target: target.tunnel)),
-            refusal=lambda call, error: join(present(trace, observe, rescue), raising(error))(call),
+            websocket=join(stacks[Stack.SHORT], self._tunnel),
+            refusal=lambda call, error: join(outer, raising(error))(call),
             # a road on which Redis is asked cannot be walked in one step
             known=cache.known if cache and not (limit and limit.waits) else None,
         )
-        self.traffic = self._traffic()
-        self.inbound = Inbound(
-            self._door(),
-            roads,
-            self.traffic,
-            self._own(),
-            clock=self._clock,
-            spawn=self._tasks,
-        )
+        return self._door(), roads, self.traffic
+
+    def _adopt(self, settings: Settings) -> None:
+        """Let settings take effect of which reload.LIVE ones may be others."""
+        before, self._settings = self._settings, settings
+        limit = self._rate_limit()
+        if before.rate_limit != settings.rate_limit or (limit is None) != (self._limit is None):
+            self._limit = limit  # which counts anew
+        token = settings.server.admin_token
+        self._own.token = token.get_secret_value() if token else None
+        self._log.show_from(settings.signals.lowest_level)
+        self.events.keep_from(settings.signals.lowest_level)
+        for target in self.targets:
+            target.adopt(settings)
+        self.inbound.adopt(*self._built())
+
+    async def reload(self) -> tuple[dict[str, Any], list[str]]:
+        """Read the settings anew; return what has changed, or what is wrong: then nothing has."""
+        async with self._reloading:
+            try:
+                read = await to_thread(self._settings.again)
+            except SettingsError as error:
+                for fault in error.faults:
+                    self._emit("config.warning", "warning", message=f"not reloaded: {fault}")
+                return {}, error.faults
+            found = change(self._settings, read)
+            self._adopt(found.settings)
+        keys: dict[str, Any] = {"changed": found.changed, "restart": found.restart}
+        self._emit("config.reloaded", "info", **keys)
+        for key in found.restart:
+            message = f"{key} has another value, which takes effect with the next start"
+            self._emit("config.warning", "warning", message=message)
+        return keys, []
 
     # --- parts, from settings
 
@@ -298,11 +339,13 @@ class Sidecar:
         shared = in_redis(self._counts, prefix(self.upstream_name)) if self._counts else None
         return RateLimit(rates, self._clock, self._emit, shared=shared)
 
-    def _hedge(self, budget: Budget) -> Hedge | None:
+    def _hedging(self) -> Hedge | None:
         delay = self._settings.retry.hedge_delay
-        return Hedge(delay, budget, self._clock, self._tasks, self._emit) if delay else None
+        if not delay:
+            return None
+        return Hedge(delay, self._budget, self._clock, self._tasks, self._emit)
 
-    def _retry(self, budget: Budget) -> Retry | None:
+    def _retry(self) -> Retry | None:
         retry = self._settings.retry
         if not retry.max_retries:
             return None
@@ -311,7 +354,7 @@ class Sidecar:
         )
         return Retry(
             policy,
-            budget,
+            self._budget,
             self.fleet,
             self._clock,
             self._emit,
@@ -333,12 +376,10 @@ class Sidecar:
             limit=settings.server.buffer_limit,
         )
 
-    def _caching(
-        self, shelf: Shelf | None
-    ) -> tuple[Cache | None, Coalesce | None, Invalidate | None]:
-        """Return the layers that share answers: all three, or none when caching is off."""
+    def _caching(self, shelf: Shelf | None) -> tuple[Cache | None, Coalesce | None]:
+        """Return the layers that share answers: both, or none when caching is off."""
         if shelf is None:
-            return None, None, None
+            return None, None
         settings = self._settings
         keyring = Keyring(
             self.upstream_name,
@@ -351,8 +392,13 @@ class Sidecar:
         return (
             Cache(shelf, keyring, self._clock, self._tasks, limit),
             Coalesce(settings.server.request_timeout, self._clock, self._tasks, limit),
-            Invalidate(shelf, settings.cache.quarantine, self._tasks, self._invalidated),
         )
+
+    def _invalidate(self) -> Invalidate | None:
+        if self.shelf is None:
+            return None
+        quarantine = self._settings.cache.quarantine
+        return Invalidate(self.shelf, quarantine, self._tasks, self._invalidated)
 
     def _door(self) -> Door:
         server = self._settings.server
@@ -383,7 +429,7 @@ class Sidecar:
         paths = Paths(server.mcp_path, server.sse_path, server.messages_path, server.tool_routes)
         return Traffic(paths, Decisions(policy), self._annotated)
 
-    def _own(self) -> Own:
+    def _endpoints(self) -> Own:
         token = self._settings.server.admin_token
         return Own(
             Sources(
@@ -395,6 +441,7 @@ class Sidecar:
                 ready=lambda: not self.inbound.draining,
                 live=self.live,
                 config=lambda: effective(self._settings),
+                reload=self.reload,
                 event_schema=schemas.all_of_them(),
             ),
             token.get_secret_value() if token else None,
@@ -572,9 +619,10 @@ class Sidecar:
     # --- life
 
     def start(self) -> None:
-        """Begin to watch the server."""
+        """Begin to watch the server, and to listen to SIGHUP."""
         for target in self.targets:
             self._tasks(target.monitor.run(), "health monitor")
+        on_hangup(self.reload, self._tasks)
         self._tasks(self.errors.run(self._emit), "count errors")
         if self.fanout is not None:
             self._tasks(self.fanout.send(), "send events")

@@ -7,7 +7,7 @@ it came from, what was got, what was expected, and the nearest known key.
 import difflib
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -516,16 +516,24 @@ class Settings(BaseSettings):
     tools: dict[str, Tool] = {}
     failures: Failures = Failures()
     _origins: dict[tuple[str, ...], str] = PrivateAttr(default_factory=dict)
+    _again: Callable[[], "Settings"] | None = PrivateAttr(None)
 
     @property
     def origins(self) -> Mapping[tuple[str, ...], str]:
         """Return where each value by section and key came from; what is missing is a default."""
         return self._origins
 
-    def remembering(self, origins: Mapping[tuple[str, ...], str]) -> "Settings":
-        """Take note of where the values came from, and return them."""
+    def remembering(
+        self, origins: Mapping[tuple[str, ...], str], again: "Callable[[], Settings]"
+    ) -> "Settings":
+        """Take note of where the values came from, and how to read them anew; return them."""
         self._origins = dict(origins)
+        self._again = again
         return self
+
+    def again(self) -> "Settings":
+        """Read the same sources anew; raises SettingsError with every fault."""
+        return self._again() if self._again else self
 
 
 # Read before the model is: it says where the file is.
@@ -594,7 +602,11 @@ class Loader:
         self,
         flags: Mapping[str, Any],
         environ: Mapping[str, str],
+        *,
+        anew: bool = False,
     ) -> None:
+        self._sources = (flags, environ)
+        self._anew = anew  # what can be read only once, such as a pipe, is a fault then
         self._origins: dict[tuple[str, ...], str] = {}
         self._faults: list[str] = []
         self._known = variables()
@@ -627,7 +639,9 @@ class Loader:
             self._faults += [self._fault(fault) for fault in error.errors()]
         else:
             if not self._faults:
-                return settings.remembering(self._origins)
+                return settings.remembering(
+                    self._origins, lambda: Loader(*self._sources, anew=True).load()
+                )
         raise SettingsError(self._faults)
 
     def _flat_flags(self, flags: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
@@ -658,7 +672,7 @@ class Loader:
         if not file:
             return None
         try:
-            secret = Path(file).read_text(encoding="utf-8").strip()
+            secret = self._text(Path(file)).strip()
         except OSError as error:
             expected = f"a readable file ({error.strerror})"
         except UnicodeDecodeError:
@@ -670,6 +684,11 @@ class Loader:
         self._faults.append(f"{variable} (environment): got {file!r}, expected {expected}")
         return None
 
+    def _text(self, path: Path) -> str:
+        if self._anew and path.exists() and not path.is_file():
+            raise OSError(0, "it is a pipe or the like, which can be read only once")
+        return path.read_text(encoding="utf-8")
+
     def _strangers(self, environ: Mapping[str, str]) -> Iterator[str]:
         secrets = {f"{name}_FILE" for name, path in self._known.items() if _is_secret(*path)}
         for variable in environ:
@@ -679,7 +698,7 @@ class Loader:
 
     def _read_file(self, path: Path) -> dict[tuple[str, ...], Any]:
         try:
-            tables = tomllib.loads(path.read_text(encoding="utf-8"))
+            tables = tomllib.loads(self._text(path))
         except OSError as error:
             self._faults.append(
                 f"{FILE_VARIABLE}: got {str(path)!r}, expected a readable file ({error.strerror})"

@@ -83,11 +83,19 @@ class Target:
         wire = self._wire()
         outbound = Outbound(wire, common.pools, clock, common.listener, self.presence)
         tunnel = Tunnel(wire, common.pools, clock, self.presence, common.listener.answers_changed)
+        self._ends = (outbound, tunnel)
         innermost = self._traced()
         self.layers: list[Layer] = [*([self.breaker] if self.breaker else []), *innermost]
         self.guarded: Forward = join(self.layers, outbound)
         self.outbound: Forward = join(innermost, outbound)
         self.tunnel: Forward = join(innermost, tunnel)
+
+    def adopt(self, settings: Settings) -> None:
+        """Go on with settings of which reload.LIVE ones may be others."""
+        self._common = self._common._replace(settings=settings)
+        wire = self._wire()
+        for end in self._ends:
+            end.adopt(wire)
 
     # --- how it stands
 

@@ -13,6 +13,7 @@ COMMANDS = {
     "client-config": "Print what to configure a client of MCP with; without CLIENT, their names.",
     "completion": "Print a shell's completion script.",
     "config": "Show the settings in force, or what a file may say.",
+    "reload": "Let a running sidecar read its settings anew, as SIGHUP does.",
     "stats": "Show what a running sidecar has counted.",
 }
 

@@ -80,13 +80,17 @@ class Lane(NamedTuple):
 class Express:
     """Know heads by their bytes, and walk the road of what follows them."""
 
-    def __init__(self, lane: Lane) -> None:
-        self._lane = lane
-        self.write = lane.write  # answers that are not spelled here
+    def __init__(self) -> None:
+        self._lane: Lane
         # by the address of who asks, since a trusted proxy may say who stands behind it
         self._heads: Memo[tuple[str, bytes], _Head] = Memo(_REMEMBERED)
         self.closed = False  # all requests take the usual way
         self.answered = 0  # at once
+
+    def adopt(self, lane: Lane) -> None:
+        """Go on in this way; heads that passed the checks of another may not pass those of this."""
+        self._lane = lane
+        self._heads.clear()
 
     def learn(self, remote: str, spelled: bytes, message: RawRequestMessage, call: Call) -> None:
         """Remember the head of a call that has passed all checks."""
@@ -161,6 +165,12 @@ class Express:
             return None
         self.answered += 1
         return said
+
+    def write(
+        self, request: web.BaseRequest, call: Call, reply: Reply
+    ) -> Awaitable[web.StreamResponse]:
+        """Write an answer that is not spelled here."""
+        return self._lane.write(request, call, reply)
 
     def ask(self, call: Call) -> Awaitable[Reply]:
         """Let a call walk its road."""

@@ -87,9 +87,6 @@ class Inbound:
     def __init__(
         self, door: Door, roads: Roads, traffic: Traffic, own: Own, *, clock: Clock, spawn: Spawn
     ) -> None:
-        self._door = door
-        self._roads = roads
-        self._traffic = traffic
         self._own = own
         self._clock = clock
         self._spawn = spawn
@@ -102,16 +99,25 @@ class Inbound:
         self._run = token_hex(4)
         self._numbers = count(1)
         self._passed: Memo[tuple[bool, RawHeaders], None] = Memo(_REMEMBERED)
-        self._heartbeat = Heartbeat(door.sse_keepalive, clock, spawn)
-        self._marks = Marks(door.pseudonym, door.admission, clock, enrich=door.enrich)
-        self.express = Express(
+        self.express = Express()
+        self.adopt(door, roads, traffic)
+
+    def adopt(self, door: Door, roads: Roads, traffic: Traffic) -> None:
+        """Take these for what comes from now on; what is under way goes on as it began."""
+        self._door = door
+        self._roads = roads
+        self._traffic = traffic
+        self._passed.clear()
+        self._heartbeat = Heartbeat(door.sse_keepalive, self._clock, self._spawn)
+        self._marks = Marks(door.pseudonym, door.admission, self._clock, enrich=door.enrich)
+        self.express.adopt(
             Lane(
                 traffic,
                 self._marks,
                 roads.stacks,
                 roads.known,
                 self._request_id,
-                clock,
+                self._clock,
                 self._write,
             )
         )
@@ -141,6 +147,7 @@ class Inbound:
         if self._own.is_probe(path):
             return self._own_answer(await self._own.answer(request, path))
         request_id = self._request_id(request.headers)
+        door = self._door
         try:
             self._check(request, target)
             if self._own.shadows(path):
@@ -156,7 +163,8 @@ class Inbound:
         if self.draining and not goes_on(call):
             reply = await self._roads.refusal(call, shutting_down())
             return await self._write(request, call, reply)
-        self._learn(request, call)
+        if self._door is door:  # else its head has passed checks that are no more
+            self._learn(request, call)
         if call.intent.stack is Stack.SHORT:
             reply = await self._short(call, upgrades=wants_websocket(request))
         else:

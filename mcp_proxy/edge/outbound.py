@@ -91,6 +91,11 @@ class Outbound:
         # by what a client says with each of its requests
         self._lines: Memo[tuple[RawHeaders, Peer, bool], str] = Memo(_REMEMBERED)
 
+    def adopt(self, wire: Wire) -> None:
+        """Go on with other settings of the same server."""
+        self._wire = wire
+        self._timeouts.clear()
+
     async def __call__(self, call: Call) -> Reply:
         """Return the server's answer; its body is whole if it could be judged, else a stream."""
         if call.intent.stack is Stack.SHORT:

@@ -36,6 +36,8 @@ class Sources:
     ready: Callable[[], bool]
     live: Live
     config: Callable[[], dict[str, Any]]
+    # what has changed; or what is wrong, and nothing has
+    reload: Callable[[], Awaitable[tuple[dict[str, Any], list[str]]]]
     event_schema: Mapping[str, Any]
 
 
@@ -44,7 +46,7 @@ class Own:
 
     def __init__(self, sources: Sources, admin_token: str | None) -> None:
         self._sources = sources
-        self._token = admin_token
+        self.token = admin_token  # a reload may bring another
         self._routes: dict[str, dict[str, Callable[[web.BaseRequest], Awaitable[Reply]]]] = {
             "/livez": {"GET": self._live},
             "/readyz": {"GET": self._ready},
@@ -53,6 +55,7 @@ class Own:
             "/api/circuits/reset": {"POST": self._reset},
             "/api/metrics": {"GET": self._metrics},
             "/api/config": {"GET": self._config},
+            "/api/config/reload": {"POST": self._reload},
             "/api/events": {"GET": self._events},
             "/api/events/ws": {"GET": self._event_socket},
             "/api/events/schema": {"GET": self._event_schema},
@@ -83,15 +86,16 @@ class Own:
         return await methods[method](request)
 
     def _refusal(self, request: web.BaseRequest) -> Reply | None:
-        if self._token is None:
+        if self.token is None:
             return None
         given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
-        if hmac.compare_digest(given, f"Bearer {self._token}".encode()):
+        if hmac.compare_digest(given, f"Bearer {self.token}".encode()):
             return None
         return problem(
             401,
             "unauthorized",
             "This endpoint wants MCP_ADMIN_TOKEN as Bearer token.",
+            {},
             **{"WWW-Authenticate": 'Bearer realm="mcp-sidecar"'},
         )
 
@@ -164,6 +168,22 @@ class Own:
             return shown({"reset": self._sources.reset(name)})
         except KeyError:
             return problem(404, "not_found", "There is no circuit of that name.")
+
+    async def _reload(self, request: web.BaseRequest) -> Reply:
+        refused = self._refusal(request)
+        if refused is not None:
+            return refused
+        try:
+            narrowed = await _asked(request)
+        except BadRequestError as error:
+            return problem(400, error.code, error.message)
+        if narrowed:
+            return problem(400, "bad_request", "Nothing can be named: all settings are read anew.")
+        said, faults = await self._sources.reload()
+        if faults:
+            detail = "The settings cannot be used; nothing has changed."
+            return problem(422, "settings_rejected", detail, {"faults": faults})
+        return shown(said)
 
 
 async def _narrowing(request: web.BaseRequest) -> dict[str, str]:
@@ -243,8 +263,14 @@ def shown(value: Mapping[str, Any], status: int = 200) -> Reply:
     )
 
 
-def problem(status: int, code: str, message: str, **headers: str) -> Reply:
-    """Return an RFC 9457 answer of an endpoint of ours."""
+def problem(
+    status: int,
+    code: str,
+    message: str,
+    also: Mapping[str, Any] | None = None,
+    **headers: str,
+) -> Reply:
+    """Return an RFC 9457 answer of an endpoint of ours, maybe with members of its own."""
     body = {
         "type": "about:blank",
         "title": code.replace("_", " "),
@@ -252,6 +278,7 @@ def problem(status: int, code: str, message: str, **headers: str) -> Reply:
         "detail": message,
         "code": code,
         "origin": "proxy",
+        **(also or {}),
     }
     fields = {"Content-Type": "application/problem+json", "Cache-Control": "no-store", **headers}
     return Reply(status, CIMultiDict(fields), Whole(orjson.dumps(body)))

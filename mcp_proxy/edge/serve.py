@@ -2,18 +2,22 @@
 
 import asyncio
 import errno
+import os
 import signal
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from aiohttp import web
 
+from mcp_proxy.core.clock import Spawn
 from mcp_proxy.edge.connection import Connection, can_tell_requests_apart
 from mcp_proxy.edge.express import Express
 from mcp_proxy.edge.pool import FIELD_LIMIT
 
+T = TypeVar("T")
 _BACKLOG = 1024
 _KEEP_ALIVE = 75.0  # seconds; aiohttp's own default is an hour
 _READ_BUFFER = 65_536
@@ -161,5 +165,23 @@ async def until_stopped(end: Callable[[], Awaitable[bool]]) -> bool:
     return ending.result()
 
 
-async def _as_coroutine(work: Awaitable[bool]) -> bool:
+def on_hangup(act: Callable[[], Awaitable[object]], spawn: Spawn) -> None:
+    """Do something at SIGHUP, as servers do; where our terminal is gone it is the end, as ever.
+
+    Who starts us with nohup wants no SIGHUP to matter, and only the main thread can hear of one.
+    """
+    terminals = [number for number in range(3) if os.isatty(number)]
+
+    def hung_up() -> None:
+        if terminals and not any(map(os.isatty, terminals)):
+            signal.raise_signal(signal.SIGTERM)
+        else:
+            spawn(_as_coroutine(act()), "hang-up")
+
+    main = threading.current_thread() is threading.main_thread()
+    if main and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up)
+
+
+async def _as_coroutine(work: Awaitable[T]) -> T:
     return await work

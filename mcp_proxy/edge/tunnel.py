@@ -153,6 +153,10 @@ class Tunnel:
         self._changed = changed
         self._origin = URL(wire.address.origin)
 
+    def adopt(self, wire: Wire) -> None:
+        """Go on with other settings of the same server."""
+        self._wire = wire
+
     async def __call__(self, call: Call) -> Reply:
         """Return a reply with both ends in its body, or the server's refusal."""
         self._pools.check(self._wire.streams_limit)

@@ -35,6 +35,10 @@ class Events:
         self.run = token_hex(4)  # tells this process's numbers from those of another
         self.last = 0  # number of the latest event
 
+    def keep_from(self, level: str) -> None:
+        """Keep events of this level and above from now on."""
+        self._lowest = LEVELS[level]
+
     def take(self, said: Said) -> None:
         """Take an event in (a sink of the bus)."""
         if LEVELS[said.level] < self._lowest:

@@ -192,12 +192,17 @@ class Log:
         logger = structlog.wrap_logger(
             self._rendered,
             processors=[Renderer()],
-            wrapper_class=structlog.make_filtering_bound_logger(self._lowest),
+            # `take` is what leaves events out: the level may change
+            wrapper_class=structlog.make_filtering_bound_logger(LEVELS["debug"]),
         ).bind()
         self._say = {name: getattr(logger, name) for name in LEVELS}
         self._sink = QueueSink(
             descriptor, self._line if shown is None else lambda said: shown(self._line(said))
         )
+
+    def show_from(self, level: str) -> None:
+        """Tell events of this level and above from now on."""
+        self._lowest = LEVELS[level]
 
     def __call__(self, event: str, level: str = "info", **fields: Any) -> None:
         """Tell one event of our own, if its level is not below ours."""

@@ -7,6 +7,7 @@ _MAYBE_TEXT = {"type": ["string", "null"]}
 _COUNT = {"type": "integer", "minimum": 0}
 _MAYBE_COUNT = {"type": ["integer", "null"], "minimum": 0}
 _NUMBER = {"type": "number", "minimum": 0}
+_KEYS = {"type": "array", "items": _TEXT}
 
 
 def _text(meaning: str) -> dict[str, Any]:
@@ -161,6 +162,14 @@ _EVENTS: dict[str, tuple[str, dict[str, Any], frozenset[str]]] = {
             "traceback": _TEXT,
         },
         frozenset({"request_id", "method", "tool", "where", "exception", "traceback"}),
+    ),
+    "config.reloaded": (
+        "The settings were read anew; keys only, no values.",
+        {
+            "changed": {**_KEYS, "description": "took effect"},
+            "restart": {**_KEYS, "description": "differ, and need a restart"},
+        },
+        frozenset(),
     ),
     "config.warning": ("A setting deserves a look.", {"message": _TEXT}, frozenset()),
     "library.logged": (

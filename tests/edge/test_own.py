@@ -25,7 +25,7 @@ from tests.edge.wire import (
 OURS = [
     *("/livez", "/readyz", "/api/health", "/api/metrics", "/api/cache/clear", "/metrics"),
     *("/api/events", "/api/events/ws", "/api/events/schema", "/api/config", "/dashboard"),
-    "/api/circuits/reset",
+    *("/api/circuits/reset", "/api/config/reload"),
 ]
 ISSUE = {"service": "jira", "tool_name": "jira_get_issue", "params": {}}
 QUERY = {"service": "salesforce", "tool_name": "salesforce_query", "params": {}}

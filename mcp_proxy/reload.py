@@ -1,0 +1,69 @@
+"""What of new settings takes effect in a running sidecar, and what needs a restart."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from mcp_proxy.settings import RateLimit, Retry, Settings, variables
+
+Path = tuple[str, str]
+# What is read anew for each call, or stands in parts that hold no state (assembly builds them anew).
+# The others are in sockets, pools, stores, circuits, permits and timers that are at work.
+LIVE: frozenset[Path] = frozenset(
+    {
+        *(("rate_limit", key) for key in RateLimit.model_fields),
+        *(("retry", key) for key in Retry.model_fields if key != "hedge_delay"),
+        *(("upstream", key) for key in ("connect_timeout", "health_path", "slow_start")),
+        ("upstream", "trust_annotations"),
+        *(("server", key) for key in ("allowed_hosts", "allowed_origins", "trusted_proxies")),
+        *(("server", key) for key in ("admin_token", "public_url", "max_body_bytes")),
+        *(("server", key) for key in ("error_status", "tool_error_style", "enrich_responses")),
+        *(("server", key) for key in ("sse_keepalive", "shutdown_grace")),
+        *(("cache", key) for key in ("ttl", "annotated_ttl", "quarantine")),
+        *(("cache", key) for key in ("stale_while_revalidate", "stale_if_error")),
+        *(("signals", key) for key in ("debug", "log_level")),
+    }
+)
+# Tables without variables, which take effect as a whole.
+_TABLES = ("tools", "failures")
+
+
+class Change(NamedTuple):
+    """What a reload comes to; keys only, no values."""
+
+    settings: Settings  # in force from now on
+    changed: list[str]
+    restart: list[str]  # they differ, and take effect with the next start
+
+
+def change(current: Settings, read: Settings) -> Change:
+    """Compare the settings in force with those just read."""
+    differing = [path for path in variables().values() if _at(current, path) != _at(read, path)]
+    live = [path for path in differing if path in LIVE]
+    tables = [name for name in _TABLES if getattr(current, name) != getattr(read, name)]
+    sections = {
+        section: getattr(current, section).model_copy(
+            update={path[1]: _at(read, path) for path in live if path[0] == section}
+        )
+        for section in {path[0] for path in live}
+    }
+    merged = current.model_copy(
+        update={**sections, **{name: getattr(read, name) for name in tables}}
+    )
+    return Change(
+        merged.remembering(dict(_origins(current, read)), read.again),
+        [*map(".".join, live), *tables],
+        [".".join(path) for path in differing if path not in LIVE],
+    )
+
+
+def _at(settings: Settings, path: Path) -> object:
+    section, key = path
+    return getattr(getattr(settings, section), key)
+
+
+def _origins(current: Settings, read: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Return where what is in force comes from: live values by the new word, others by the old."""
+    for settings, live in ((current, False), (read, True)):
+        for path, origin in settings.origins.items():
+            if (path in LIVE or path[0] in _TABLES) is live:
+                yield path, origin
