@@ -13,6 +13,7 @@ COMMANDS = {
     "client-config": "Print what to configure a client of MCP with; without CLIENT, their names.",
     "completion": "Print a shell's completion script.",
     "config": "Show the settings in force, or what a file may say.",
+    "doctor": "Look for what may go wrong with these settings, this server and this Redis.",
     "reload": "Let a running sidecar read its settings anew, as SIGHUP does.",
     "stats": "Show what a running sidecar has counted.",
 }

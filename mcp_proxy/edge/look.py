@@ -45,6 +45,29 @@ class Look:
         except FAILURES as failure:
             return failed(failure).code
 
+    async def begin(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes, patience: float
+    ) -> tuple[int, dict[str, str], bytes] | str:
+        """Return head and first bytes of a stream, which is then left; none in time is b""."""
+        try:
+            async with self._session.request(
+                method,
+                URL(self._base + path, encoded=True),
+                data=body or None,
+                headers={**self._host, **headers},
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(sock_connect=patience, sock_read=patience),
+            ) as response:
+                names = {name.lower(): value for name, value in response.headers.items()}
+                try:
+                    first = await response.content.readany()
+                except TimeoutError:
+                    first = b""
+                response.close()
+                return response.status, names, first
+        except FAILURES as failure:
+            return failed(failure).code
+
 
 def fields_in(data: bytes) -> dict[str, Any]:
     """Return the JSON object in a health page, or nothing; one too deep to be told on is nothing."""

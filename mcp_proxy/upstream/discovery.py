@@ -65,14 +65,14 @@ class Discovery:
             )
         )
         found = [STATELESS_SINCE] if discovered is not None else []
-        session = await self._opened()
+        session = await self.opened()
         if session is not None:
-            await self._ended(session)
+            await self.end(session)
             found.append(session["MCP-Protocol-Version"])
         return found
 
     async def _in_a_session(self) -> dict[str, Any] | None:
-        session = await self._opened()
+        session = await self.opened()
         if session is None:
             return None
         try:
@@ -83,9 +83,9 @@ class Discovery:
             )
             return await self._pages(session, {})
         finally:
-            await self._ended(session)
+            await self.end(session)
 
-    async def _opened(self) -> dict[str, str] | None:
+    async def opened(self) -> dict[str, str] | None:
         """Shake hands; return the headers of the session, which may have no id."""
         hello = await self._ask(
             "POST",
@@ -107,7 +107,8 @@ class Discovery:
             session["Mcp-Session-Id"] = hello.headers["mcp-session-id"]
         return session
 
-    async def _ended(self, session: Mapping[str, str]) -> None:
+    async def end(self, session: Mapping[str, str]) -> None:
+        """End a session, if it has an id."""
         if "Mcp-Session-Id" in session:
             await self._ask("DELETE", session, b"")
 
@@ -129,6 +130,16 @@ class Discovery:
                 break
             cursor = {"cursor": page["nextCursor"]}
         return {"tools": tools}
+
+
+def stream(session: Mapping[str, str] | None) -> tuple[str, dict[str, str], bytes]:
+    """Return method, headers and body that open the server's own stream; no session: stateless."""
+    if session is not None:
+        return "GET", {"Accept": "text/event-stream", **session}, b""
+    method = "subscriptions/listen"
+    wanted = {"notifications": {"toolsListChanged": True}, "_meta": _META}
+    own = {"MCP-Protocol-Version": STATELESS_SINCE, "Mcp-Method": method}
+    return "POST", _headers(own), _request(method, wanted)
 
 
 def _headers(own: Mapping[str, str]) -> dict[str, str]:

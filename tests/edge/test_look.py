@@ -109,3 +109,30 @@ async def test_a_look_goes_on_while_all_places_for_streams_are_taken(
 )
 def test_only_an_object_that_can_be_told_on_has_fields(page: bytes, fields: dict[str, Any]) -> None:
     assert fields_in(page) == fields
+
+
+# --- how a stream begins
+
+
+async def test_a_stream_is_left_after_its_first_words(upstream: Upstream, pools: Pools) -> None:
+    upstream.own = streamed() + chunk(b"data: 1\n\n")
+    begun = await look(upstream, pools).begin("GET", "/mcp", {}, b"", 5.0)
+    status, headers, first = begun  # type: ignore[misc]
+    assert (status, headers["content-type"], first) == (200, "text/event-stream", b"data: 1\n\n")
+    await upstream.until(lambda: upstream.open == set())
+
+
+async def test_a_stream_that_says_nothing_is_told_by_its_head(
+    upstream: Upstream, pools: Pools
+) -> None:
+    upstream.own = streamed()
+    begun = await look(upstream, pools).begin("GET", "/mcp", {}, b"", 0.05)
+    assert begun[0] == 200
+    assert begun[2] == b""  # type: ignore[misc]
+
+
+async def test_a_stream_without_a_head_is_a_code(upstream: Upstream, pools: Pools) -> None:
+    upstream.own = b""
+    assert await look(upstream, pools).begin("GET", "/", {}, b"", 0.05) == "upstream_timeout"
+    nobody = Look(f"http://localhost:{unused_port()}", pools.streams, 5.0)
+    assert await nobody.begin("GET", "/", {}, b"", 5.0) == "upstream_unreachable"
