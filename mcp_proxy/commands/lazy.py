@@ -7,12 +7,14 @@ from click.shell_completion import CompletionItem
 
 # What `--help` says of each; tests/commands holds it against the command's own words.
 COMMANDS = {
+    "bench": "Compare a server with and without the sidecar.",
     "cache": "Show or empty the cache of a running sidecar.",
     "check": "Check the settings without serving.",
     "circuit": "Show or close the circuits of a running sidecar.",
     "client-config": "Print what to configure a client of MCP with; without CLIENT, their names.",
     "completion": "Print a shell's completion script.",
     "config": "Show the settings in force, or what a file may say.",
+    "demo": "Show a miss, a hit, an outage and a recovery, with a small server of its own.",
     "doctor": "Look for what may go wrong with these settings, this server and this Redis.",
     "reload": "Let a running sidecar read its settings anew, as SIGHUP does.",
     "stats": "Show what a running sidecar has counted.",

@@ -1,7 +1,9 @@
 """`python -m mcp_proxy.demo PORT`: serve until the process is ended."""
 
 import sys
+from contextlib import suppress
 
 from mcp_proxy.demo.server import serve
 
-serve(int(sys.argv[1]))
+with suppress(KeyboardInterrupt):
+    serve(int(sys.argv[1]))

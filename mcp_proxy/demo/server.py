@@ -49,7 +49,7 @@ class Rooms:
         if tool == "book":
             return f"booked room {number} in {city}"
         self._never.wait(_SLOW)
-        return f"{city}: fair, 21 degrees (asked {number} times)"
+        return f"{city}: fair, 21 degrees (look {number})"
 
 
 class Exchange(BaseHTTPRequestHandler):
@@ -57,6 +57,7 @@ class Exchange(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "demo", ""
+    wbufsize = 65_536  # head and body in one packet: else the second waits 40 ms for its ACK
     rooms = Rooms()
 
     def do_GET(self) -> None:
@@ -135,6 +136,7 @@ class Exchange(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
+        self.wfile.flush()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name there
         """Say nothing: the demo tells what happens."""

@@ -6,7 +6,7 @@ after the server came up and ended at once; health probes never open one (F47).
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -76,11 +76,7 @@ class Discovery:
         if session is None:
             return None
         try:
-            await self._ask(
-                "POST",
-                _headers(session),
-                orjson.dumps({"jsonrpc": "2.0", "method": "notifications/initialized"}),
-            )
+            await self.began(session)
             return await self._pages(session, {})
         finally:
             await self.end(session)
@@ -107,6 +103,11 @@ class Discovery:
             session["Mcp-Session-Id"] = hello.headers["mcp-session-id"]
         return session
 
+    async def began(self, session: Mapping[str, str]) -> None:
+        """Say that the handshake is over."""
+        said = orjson.dumps({"jsonrpc": "2.0", "method": "notifications/initialized"})
+        await self._ask("POST", _headers(session), said)
+
     async def end(self, session: Mapping[str, str]) -> None:
         """End a session, if it has an id."""
         if "Mcp-Session-Id" in session:
@@ -132,14 +133,35 @@ class Discovery:
         return {"tools": tools}
 
 
+class Request(NamedTuple):
+    """A JSON-RPC request of either era."""
+
+    method: str
+    params: Mapping[str, Any]
+    meta: Mapping[str, Any] = {}
+
+    def to(self, session: Mapping[str, str] | None) -> tuple[dict[str, str], bytes]:
+        """Return headers and body, for a session or (None) for the stateless era."""
+        if session is not None:
+            return _headers(session), _request(self.method, {**self.params, "_meta": self.meta})
+        own = {"MCP-Protocol-Version": STATELESS_SINCE, "Mcp-Method": self.method}
+        if self.method == "tools/call":
+            own["Mcp-Name"] = str(self.params["name"])
+        meta = {**_META, **self.meta}
+        return _headers(own), _request(self.method, {**self.params, "_meta": meta})
+
+    @staticmethod
+    def is_stateless(revision: str) -> bool:
+        """Tell the era of a revision."""
+        return revision >= STATELESS_SINCE
+
+
 def stream(session: Mapping[str, str] | None) -> tuple[str, dict[str, str], bytes]:
     """Return method, headers and body that open the server's own stream; no session: stateless."""
     if session is not None:
         return "GET", {"Accept": "text/event-stream", **session}, b""
-    method = "subscriptions/listen"
-    wanted = {"notifications": {"toolsListChanged": True}, "_meta": _META}
-    own = {"MCP-Protocol-Version": STATELESS_SINCE, "Mcp-Method": method}
-    return "POST", _headers(own), _request(method, wanted)
+    wanted = {"notifications": {"toolsListChanged": True}}
+    return "POST", *Request("subscriptions/listen", wanted).to(None)
 
 
 def _headers(own: Mapping[str, str]) -> dict[str, str]:

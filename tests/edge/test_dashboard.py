@@ -143,6 +143,8 @@ def test_the_wheel_holds_the_files(tmp_path: Path) -> None:
     wanted = {path.relative_to(ROOT).as_posix() for path in FOLDER.rglob("*") if path.is_file()}
     assert len(wanted) > 15
     assert wanted <= held
+    # `mcp-sidecar demo` brings its own server
+    assert {"mcp_proxy/demo/__main__.py", "mcp_proxy/demo/server.py"} <= held
 
 
 # --- the settings in force
