@@ -1,4 +1,4 @@
-"""The command line; the only importer of click. It hands over what was typed, and no defaults."""
+"""The command line: `run` and `tail`; the other commands are files of their own (commands)."""
 
 import asyncio
 import atexit

@@ -334,3 +334,16 @@ def test_a_live_sidecar_is_watched() -> None:
     finally:
         sidecar.kill()
         sidecar.communicate()
+
+
+def test_json_is_the_same_as_the_output_json(tmp_path: Path) -> None:
+    """As all commands have it."""
+    file = tmp_path / "log.jsonl"
+    file.write_text(line() + "\nno event\n")
+    command = [sys.executable, "-m", "mcp_proxy", "tail", str(file), "--no-follow"]
+    heard = [
+        subprocess.run([*command, *form], cwd=ROOT, capture_output=True, check=True).stdout
+        for form in (["--json"], ["-o", "json"])
+    ]
+    assert heard[0] == heard[1]
+    assert json.loads(heard[0])["event"] == "tool.call.completed"

@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from mcp_proxy.core.clock import Clock
+from mcp_proxy.core.jsonrpc import STATELESS_SINCE
 from mcp_proxy.edge.look import Look
 from mcp_proxy.edge.names import Names
 from mcp_proxy.edge.pool import open_pools
@@ -83,7 +84,7 @@ class Caller:
     async def ready(self) -> AsyncIterator[bool]:
         """Open a session where one is needed; yields whether there is MCP, if that is wished."""
         eras = await self._discovery.eras() if self._wish.rpc else []
-        if eras and not Request.is_stateless(eras[0]):
+        if eras and STATELESS_SINCE not in eras:
             self._session = await self._discovery.opened()
             await self._discovery.began(self._session or {})
         try:

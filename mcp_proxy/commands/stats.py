@@ -11,7 +11,7 @@ from mcp_proxy.commands.options import as_json, environment
 from mcp_proxy.commands.output import cell, say_json, size, some, span, table
 from mcp_proxy.commands.running import ask, of_a_sidecar
 from mcp_proxy.core.readable import wants_colour
-from mcp_proxy.edge.admin import Admin
+from mcp_proxy.edge.admin import Admin, NoAnswerError
 from mcp_proxy.layers.clock import SystemClock
 
 _CLEAR = "\x1b[H\x1b[2J"
@@ -42,25 +42,27 @@ def command(
     clock = SystemClock()
     colour = wants_colour(environment(), terminal=sys.stdout.isatty())
 
+    def show(found: dict[str, Any]) -> None:
+        if as_json:
+            say_json(found, indent=None if watch else 2)
+        else:
+            clear = _CLEAR if watch and sys.stdout.isatty() else ""
+            click.echo(clear + "\n".join(lines(found, colour=colour)), color=colour)
+
     async def shown(admin: Admin) -> None:
-        while True:
-            found = await look(admin)
-            if as_json:
-                say_json(found, indent=None if watch else 2)
-            else:
-                clear = _CLEAR if watch and sys.stdout.isatty() else ""
-                click.echo(clear + "\n".join(lines(found, colour=colour)), color=colour)
-            if not watch:
-                return
+        show(await look(admin))
+        while watch:
             await clock.sleep(interval)
+            try:
+                show(await look(admin))
+            except NoAnswerError as error:  # it was there: it may be starting anew
+                click.echo(f"{error}; trying again", err=True)
 
     try:
         ask(url, token, shown)
     except (KeyboardInterrupt, asyncio.CancelledError):
         if not watch:
             raise
-    except BrokenPipeError:  # `| head` has had enough
-        sys.stderr.close()
 
 
 async def look(admin: Admin) -> dict[str, Any]:

@@ -150,11 +150,6 @@ class Request(NamedTuple):
         meta = {**_META, **self.meta}
         return _headers(own), _request(self.method, {**self.params, "_meta": meta})
 
-    @staticmethod
-    def is_stateless(revision: str) -> bool:
-        """Tell the era of a revision."""
-        return revision >= STATELESS_SINCE
-
 
 def stream(session: Mapping[str, str] | None) -> tuple[str, dict[str, str], bytes]:
     """Return method, headers and body that open the server's own stream; no session: stateless."""

@@ -129,6 +129,37 @@ async def test_a_watch_goes_on_until_it_is_interrupted(front: Opened) -> None:
     assert (watching.returncode, complaint) == (0, b"")
 
 
+async def test_a_watch_outlasts_a_restart(front: Opened) -> None:
+    """The first time nobody there is the end, later it is tried again."""
+    sidecar = await front()
+    command = [sys.executable, "-m", "mcp_proxy", "stats", "-w", "--interval", "0.2", "--json"]
+    watching = await _started(command, sidecar.port)
+    assert json.loads(await _line(watching))
+    sidecar.sidecar.inbound.draining = True  # every answer is a refusal
+    assert watching.stderr is not None
+    complaint = await asyncio.to_thread(watching.stderr.readline)
+    assert complaint.endswith(b"; trying again\n")
+    sidecar.sidecar.inbound.draining = False
+    assert json.loads(await _line(watching))
+    watching.send_signal(signal.SIGINT)
+    await _ended(watching)
+    assert watching.returncode == 0
+
+
+async def test_a_reader_that_has_had_enough_ends_a_watch(front: Opened) -> None:
+    """As in `stats --watch | head`."""
+    sidecar = await front()
+    command = [sys.executable, "-m", "mcp_proxy", "stats", "-w", "--interval", "0.2"]
+    watching = await _started(command, sidecar.port)
+    await _line(watching)
+    assert watching.stdout is not None
+    watching.stdout.close()
+    await asyncio.to_thread(watching.wait, 20)
+    assert watching.stderr is not None
+    assert b"Traceback" not in watching.stderr.read()
+    watching.stderr.close()
+
+
 async def test_a_watch_on_a_terminal_begins_at_its_top(front: Opened) -> None:
     sidecar = await front()
     leader, follower = pty.openpty()
