@@ -14,7 +14,7 @@ from mcp_proxy.tail import own_url
 @click.option(
     "--url",
     metavar="URL",
-    help="The sidecar; without it that of this machine (MCP_HOST, MCP_PORT).",
+    help="The sidecar; without it MCP_PUBLIC_URL, or that of this machine (MCP_HOST, MCP_PORT).",
 )
 @as_json
 def command(*, client: str | None, url: str | None, as_json: bool) -> None:
@@ -40,7 +40,7 @@ def endpoint(url: str | None) -> str:
     """Return the URL of the MCP endpoint; one with a path is taken for it."""
     environ = environment()
     try:
-        base = base_of(url or own_url(environ))
+        base = base_of(url or environ.get("MCP_PUBLIC_URL") or own_url(environ))
     except ValueError as error:
         raise click.UsageError(f"--url: expected {error}") from None
     if base.path in {"", "/"}:

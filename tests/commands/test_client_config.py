@@ -20,6 +20,7 @@ def test_alone_it_names_the_clients() -> None:
     [
         ((), {}, "http://localhost:8000/mcp"),
         ((), {"MCP_PORT": "8123", "MCP_PATH": "/rpc"}, "http://localhost:8123/rpc"),
+        ((), {"MCP_PUBLIC_URL": "https://mcp.example.com"}, "https://mcp.example.com/mcp"),
         (("--url", "https://mcp.example.com"), {}, "https://mcp.example.com/mcp"),
         (("--url", "https://mcp.example.com/team/mcp"), {}, "https://mcp.example.com/team/mcp"),
     ],
