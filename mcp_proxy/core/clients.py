@@ -24,6 +24,19 @@ def _file(**entry: Any) -> str:
     return json.dumps({"mcpServers": {"sidecar": entry}}, indent=2)
 
 
+_PYTHON = """\
+import asyncio
+from mcp import ClientSession
+from mcp.client.streamable_http import streamablehttp_client
+
+async def main():
+    async with streamablehttp_client("{url}") as (r, w, _), ClientSession(r, w) as s:
+        await s.initialize()
+        print(await s.list_tools())
+
+asyncio.run(main())"""
+
+
 CLIENTS = (
     Client(
         "claude-code",
@@ -53,4 +66,5 @@ CLIENTS = (
     # `url` would mean HTTP+SSE there
     Client("gemini-cli", "Gemini CLI", "In ~/.gemini/settings.json:", _file(httpUrl="{url}")),
     Client("codex", "Codex", "In ~/.codex/config.toml:", '[mcp_servers.sidecar]\nurl = "{url}"'),
+    Client("python", "Python SDK", "pip install 'mcp<2':", _PYTHON),
 )

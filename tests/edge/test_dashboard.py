@@ -119,7 +119,7 @@ def test_what_is_vendored_is_as_it_was_published() -> None:
 
 def test_the_page_is_small() -> None:
     files = dashboard.files().values()
-    assert sum(len(one.plain) for one in files) < 101_000
+    assert sum(len(one.plain) for one in files) < 100_000
     assert sum(len(one.packed) for one in files) < 50_000
 
 
