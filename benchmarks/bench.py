@@ -1,197 +1,276 @@
-"""What the hop and the hit cost: CPU time per request, as ratios within one run.
+"""What the hop and the hit cost, against what they are built on and what a user would pick instead.
 
-    make bench        (or: .venv/bin/python -m benchmarks.bench --rounds 9 --requests 3000)
+    make bench        (or: .venv/bin/python -m benchmarks.bench --rounds 15 --seconds 1)
 
-Each round drives every subject once, in an order that changes from round to round, with the same
-load generator; the figure is the median over the rounds of the ratio within a round. CPU time is
-user + system of the subject's own process, read from /proc, so the load generator and the upstream
-do not count, and neither does waiting. Results go to stdout as a table and, with --json, to a file.
+Each round loads every subject once with wrk, in an order that changes from round to round; a figure is
+the median over the rounds of the ratio within a round, so that a machine that is slow for a while is
+slow for both. CPU time is user + system of the subject's own processes, read from /proc: neither the
+load generator nor the server behind counts, and neither does waiting. Beside that the throughput, and
+the latency of a single client. Results go to stdout as a table and, with --json, to a file.
 """
 
 import argparse
-import asyncio
 import json
-import os
-import socket
+import shutil
 import statistics
-import subprocess
 import sys
-import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
+from benchmarks import nginx
+from benchmarks.load import ROOT, Burst, Request, Stage, free_port, need
 
-TICK = os.sysconf("SC_CLK_TCK")
-CONNECTIONS = 32
-ROOT = Path(__file__).parents[1]
-
-READ = json.dumps(
-    {
-        "service": "bench",
-        "tool_name": "read_accounts",
-        "params": {"limit": 10, "name": "Acme"},
-    }
-).encode()
-WRITE = READ.replace(b"read_accounts", b"write_account")
-JSON_HEADERS = {
+HEADERS = {
     "Content-Type": "application/json",
     "Accept": "application/json, text/event-stream",
     "Authorization": "Bearer 0123456789abcdef",
 }
 
 
-@dataclass
+def rest(tool: str) -> bytes:
+    """Return a REST tool call."""
+    params = {"limit": 10, "name": "Acme"}
+    return json.dumps({"service": "bench", "tool_name": tool, "params": params}).encode()
+
+
+def rpc(tool: str) -> bytes:
+    """Return an MCP tool call."""
+    params = {"name": tool, "arguments": {"limit": 10}}
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+    return json.dumps(call).encode()
+
+
+# What a part costs: the sidecar without it. What no setting switches off stays.
+WITHOUT = {
+    "cache, coalesce and invalidate": {"MCP_CACHE_ENABLED": "false"},
+    "retry": {"MCP_MAX_RETRIES": "0"},
+    "breaker": {"MCP_ENABLE_CIRCUIT_BREAKER": "false"},
+    "session recovery": {"MCP_SESSION_RECOVERY": "false"},
+    "our fields in the answer": {"MCP_ENRICH_RESPONSES": "false"},
+    "log lines of calls": {"MCP_LOG_LEVEL": "error"},
+}
+PEERS = {"mcp-proxy": ".venv-bench-mcp-proxy", "FastMCP's proxy": ".venv-bench-fastmcp"}
+
+
+@dataclass(frozen=True, slots=True)
 class Subject:
     """One thing that is measured."""
 
     name: str
-    url: str
-    body: bytes
-    process: subprocess.Popen
-    against: str | None = None  # the subject whose cost is 1
-    goal: float | None = None
+    request: Request
+    pid: int
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A figure to reach: a ratio of one subject to another."""
 
-
-started: list[subprocess.Popen] = []
-
-
-def start(*arguments: str, **environment: str) -> subprocess.Popen:
-    process = subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        env={**os.environ, **environment},
-        text=True,
+    name: str
+    subject: str
+    against: str
+    figure: (
+        str  # an attribute of a burst, or "hop": the median of one client beyond the server's own
     )
-    started.append(process)
-    assert process.stdout is not None
-    if not process.stdout.readline():
-        raise SystemExit(f"cannot start {arguments}")
-    # events are written as in production, and read as fast as they come
-    started.append(subprocess.Popen(["cat"], stdin=process.stdout, stdout=subprocess.DEVNULL))
-    return process
+    limit: float
+    least: bool = False  # the ratio is to be at least that
 
 
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
+GOALS = (
+    Goal("cached call, CPU", "sidecar, cached", "aiohttp, fixed answer", "cpu_us", 1.25),
+    Goal("uncached call, CPU", "sidecar, uncached", "aiohttp, pass-through", "cpu_us", 1.15),
+    Goal("added median, one client", "sidecar, uncached", "aiohttp, pass-through", "hop", 1.25),
+    Goal("cached MCP call, calls/s", "sidecar, MCP cached", "SDK server", "per_second", 30, True),
+    Goal("in front of the SDK server", "sidecar, MCP", "SDK server", "per_second", 0.92, True),
+    Goal("against mcp-proxy", "sidecar, MCP", "mcp-proxy", "per_second", 2.2, True),
+    Goal("against FastMCP's proxy", "sidecar, MCP", "FastMCP's proxy", "per_second", 15, True),
+)
+DIRECT = "nginx, direct"
 
 
-async def drive(url: str, body: bytes, requests: int) -> float:
-    """Send `requests` over keep-alive connections; return the seconds it took."""
-    left = iter(range(requests))
-    connector = aiohttp.TCPConnector(limit=CONNECTIONS)
-    async with aiohttp.ClientSession(connector=connector) as session:
+def rest_subjects(stage: Stage) -> Iterator[Subject]:
+    """Start what is measured with REST calls, in front of nginx with a fixed answer."""
+    behind = free_port()
+    serving = stage.start("nginx", "-c", str(nginx.static(stage.directory, behind)), port=behind)
+    read, write = rest("read_accounts"), rest("write_account")
+    yield Subject(DIRECT, request(behind, write), serving.pid)
+    for name, kind, body in (
+        ("aiohttp, fixed answer", "fixed", read),
+        ("aiohttp, pass-through", "pass", write),
+    ):
+        port = free_port()
+        process = stage.python(
+            "-m", "benchmarks.subjects", kind, str(port), f"http://127.0.0.1:{behind}", port=port
+        )
+        yield Subject(name, request(port, body), process.pid)
+    port, pid = sidecar(stage, behind)
+    yield Subject("sidecar, cached", request(port, read), pid)
+    yield Subject("sidecar, uncached", request(port, write), pid)
+    for name, cache, body in (("nginx, proxy", False, write), ("nginx, proxy cache", True, read)):
+        port = free_port()
+        conf = nginx.proxy(stage.directory, port, behind, cache=cache)
+        yield Subject(
+            name, request(port, body), stage.start("nginx", "-c", str(conf), port=port).pid
+        )
+    for name, settings in WITHOUT.items():
+        port, pid = sidecar(stage, behind, **settings)
+        yield Subject(f"uncached, without {name}", request(port, write), pid)
 
-        async def worker() -> None:
-            for _ in left:
-                async with session.post(url, data=body, headers=JSON_HEADERS) as response:
-                    await response.read()
-                    assert response.status == 200, response.status
 
-        began = time.perf_counter()
-        await asyncio.gather(*(worker() for _ in range(CONNECTIONS)))
-        return time.perf_counter() - began
+def mcp_subjects(stage: Stage) -> Iterator[Subject]:
+    """Start what is measured with MCP calls, in front of a server of the official SDK."""
+    behind = free_port()
+    serving = stage.python("-m", "benchmarks.subjects", "sdk", str(behind), port=behind)
+    read, write = rpc("read_accounts"), rpc("write_account")
+    yield Subject("SDK server", request(behind, write, "/mcp"), serving.pid)
+    port, pid = sidecar(stage, behind)
+    yield Subject("sidecar, MCP", request(port, write, "/mcp"), pid)
+    yield Subject("sidecar, MCP cached", request(port, read, "/mcp"), pid)
+    for name, environment in PEERS.items():
+        folder = ROOT / environment / "bin"
+        if not folder.exists():
+            print(f"without {name}: make {environment}/.ready", file=sys.stderr)
+            continue
+        port = free_port()
+        if name == "mcp-proxy":
+            # its own trade: a stdio server behind, spoken to over HTTP
+            command = [str(folder / "mcp-proxy"), "--stateless", "--port", str(port), "--"]
+            command += [sys.executable, "-m", "benchmarks.subjects", "sdk", "0"]
+        else:
+            command = [str(folder / "python"), "-m", "benchmarks.fastmcp_proxy", str(port)]
+            command += [f"http://127.0.0.1:{behind}/mcp"]
+        process = stage.start(*command, port=port, environment={"PYTHONPATH": str(ROOT)})
+        yield Subject(name, request(port, write, "/mcp"), process.pid)
 
 
-def subjects() -> list[Subject]:
-    ports = {name: free_port() for name in ("upstream", "fixed", "pass", "sidecar", "plain")}
-    upstream = f"http://127.0.0.1:{ports['upstream']}"
-    start("-m", "benchmarks.subjects", "fixed", str(ports["upstream"]))
-    fixed = start("-m", "benchmarks.subjects", "fixed", str(ports["fixed"]))
-    passing = start("-m", "benchmarks.subjects", "pass", str(ports["pass"]), upstream)
-    sidecar = start(
+def sidecar(stage: Stage, behind: int, **settings: str) -> tuple[int, int]:
+    """Start a sidecar with its defaults and these settings; return its port and process."""
+    port = free_port()
+    process = stage.python(
         "-m",
         "mcp_proxy",
         "run",
-        "--upstream",
-        upstream,
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(ports["sidecar"]),
+        port=port,
+        MCP_UPSTREAM_URL=f"http://127.0.0.1:{behind}",
+        MCP_HOST="127.0.0.1",
+        MCP_PORT=str(port),
         MCP_CONFIG_FILE=str(ROOT / "benchmarks/rules.toml"),
+        **settings,
     )
-    at = {name: f"http://127.0.0.1:{port}/api/call-tool" for name, port in ports.items()}
+    return port, process.pid
+
+
+def request(port: int, body: bytes, path: str = "/api/call-tool") -> Request:
+    """Return what is sent to a subject."""
+    return Request(f"http://127.0.0.1:{port}{path}", body, HEADERS)
+
+
+Seen = dict[str, list[Burst]]
+
+
+def measure(stage: Stage, subjects: list[Subject], rounds: int, seconds: int) -> dict[str, Seen]:
+    """Return the bursts of every subject, round by round: of many clients, and of one."""
+    many: Seen = {subject.name: [] for subject in subjects}
+    one: Seen = {subject.name: [] for subject in subjects}
+    for subject in subjects:  # pools, memos, the one miss
+        stage.burst(subject.request, subject.pid, 1)
+    for number in range(rounds):
+        turn = number % len(subjects)
+        for subject in subjects[turn:] + subjects[:turn]:
+            many[subject.name].append(stage.burst(subject.request, subject.pid, seconds))
+            one[subject.name].append(stage.burst(subject.request, subject.pid, seconds, 1))
+        print(f"round {number + 1} of {rounds}", file=sys.stderr)
+    return {"many": many, "one": one}
+
+
+def ratios(goal: Goal, seen: dict[str, Seen]) -> list[float]:
+    """Return the ratio of each round."""
+    if goal.subject not in seen["many"] or goal.against not in seen["many"]:
+        return []
+    if goal.figure != "hop":
+        pairs = zip(seen["many"][goal.subject], seen["many"][goal.against], strict=True)
+        return [getattr(ours, goal.figure) / getattr(theirs, goal.figure) for ours, theirs in pairs]
+    # the server's own share is taken from the same round
+    trios = zip(
+        seen["one"][goal.subject], seen["one"][goal.against], seen["one"][DIRECT], strict=True
+    )
     return [
-        Subject("aiohttp, fixed answer", at["fixed"], READ, fixed),
-        Subject(
-            "sidecar, cached REST call", at["sidecar"], READ, sidecar, "aiohttp, fixed answer", 1.5
-        ),
-        Subject("aiohttp, pass-through", at["pass"], WRITE, passing),
-        Subject(
-            "sidecar, uncached REST call",
-            at["sidecar"],
-            WRITE,
-            sidecar,
-            "aiohttp, pass-through",
-            1.25,
-        ),
+        (ours.median_ms - direct.median_ms) / (theirs.median_ms - direct.median_ms)
+        for ours, theirs, direct in trios
     ]
 
 
-def measure(rounds: int, requests: int) -> dict[str, dict[str, list[float]]]:
-    found = subjects()
-    for subject in found:  # warm up: pools, memos, the one miss
-        asyncio.run(drive(subject.url, subject.body, 500))
-    seen: dict[str, dict[str, list[float]]] = {
-        subject.name: {"cpu_us": [], "per_second": [], "ratio": []} for subject in found
-    }
-    for number in range(rounds):
-        turn = number % len(found)
-        for subject in found[turn:] + found[:turn]:
-            before = cpu_seconds(subject.process.pid)
-            seconds = asyncio.run(drive(subject.url, subject.body, requests))
-            used = cpu_seconds(subject.process.pid) - before
-            seen[subject.name]["cpu_us"].append(used / requests * 1e6)
-            seen[subject.name]["per_second"].append(requests / seconds)
-        for subject in found:
-            if subject.against:
-                base = seen[subject.against]["cpu_us"][-1]
-                seen[subject.name]["ratio"].append(seen[subject.name]["cpu_us"][-1] / base)
-        print(f"round {number + 1} of {rounds}", file=sys.stderr)
-    show(found, seen)
-    return seen
+def results(seen: dict[str, Seen]) -> dict[str, dict[str, object]]:
+    """Return for each goal its median ratio and between which quartiles it lies."""
+    found: dict[str, dict[str, object]] = {}
+    for goal in GOALS:
+        values = sorted(ratios(goal, seen))
+        if not values:
+            continue
+        quarter = len(values) // 4
+        found[goal.name] = {
+            "ratio": round(statistics.median(values), 3),
+            "from": round(values[quarter], 3),
+            "to": round(values[-1 - quarter], 3),
+            "goal": goal.limit,
+            "least": goal.least,
+        }
+    return found
 
 
-def show(found: list[Subject], seen: dict[str, dict[str, list[float]]]) -> None:
-    print(f"{'subject':32} {'CPU µs':>8} {'calls/s':>9} {'ratio':>7} {'spread':>13} {'goal':>6}")
-    for subject in found:
-        values = seen[subject.name]
-        line = (
-            f"{subject.name:32} {statistics.median(values['cpu_us']):8.0f} "
-            f"{statistics.median(values['per_second']):9.0f}"
-        )
-        if subject.against:
-            ratios = sorted(values["ratio"])
-            line += (
-                f" {statistics.median(ratios):7.2f} {ratios[0]:6.2f}-{ratios[-1]:<6.2f}"
-                f" {subject.goal:6.2f}"
-            )
-        print(line)
+def show(seen: dict[str, Seen], found: dict[str, dict[str, object]]) -> None:
+    """Print the tables."""
+    print(f"{'subject':46} {'CPU µs':>8} {'calls/s':>9} {'median of one, ms':>18}")
+    for name, bursts in seen["many"].items():
+        cpu = statistics.median(burst.cpu_us for burst in bursts)
+        rate = statistics.median(burst.per_second for burst in bursts)
+        single = statistics.median(burst.median_ms for burst in seen["one"][name])
+        print(f"{name:46} {cpu:8.0f} {rate:9.0f} {single:18.2f}")
+    print()
+    print(f"{'figure':32} {'ratio':>8} {'quartiles':>16} {'goal':>9}")
+    for name, row in found.items():
+        sign = ">=" if row["least"] else "<="
+        span = f"{row['from']:.2f} to {row['to']:.2f}"
+        print(f"{name:32} {row['ratio']:8.2f} {span:>16} {sign:>4} {row['goal']:g}")
+
+
+def run(
+    rounds: int, seconds: int, *, layers: bool
+) -> tuple[dict[str, Seen], dict[str, dict[str, object]]]:
+    """Measure everything; REST and MCP one after the other, each group in rounds of its own."""
+    need("wrk", "nginx")
+    seen: dict[str, Seen] = {"many": {}, "one": {}}
+    for start in (rest_subjects, mcp_subjects):
+        with Stage() as stage:
+            subjects = [
+                subject
+                for subject in start(stage)
+                if layers or not subject.name.startswith("uncached, without")
+            ]
+            for kind, bursts in measure(stage, subjects, rounds, seconds).items():
+                seen[kind] |= bursts
+    return seen, results(seen)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--requests", type=int, default=3000, help="for each subject and round")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=int, default=1, help="of load, for each burst")
     parser.add_argument("--json", type=Path, help="write all figures there")
     options = parser.parse_args()
-    try:
-        seen = measure(options.rounds, options.requests)
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
+    if shutil.which("wrk") is None:
+        need("wrk", "nginx")
+    seen, found = run(options.rounds, options.seconds, layers=True)
+    show(seen, found)
     if options.json:
-        options.json.write_text(json.dumps(seen, indent=1))
+        figures = {
+            kind: {
+                name: [[burst.cpu_us, burst.per_second, burst.median_ms] for burst in bursts]
+                for name, bursts in group.items()
+            }
+            for kind, group in seen.items()
+        }
+        options.json.write_text(json.dumps({"ratios": found, "bursts": figures}, indent=1))
 
 
 if __name__ == "__main__":

@@ -15,22 +15,16 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
 import aiohttp
 
-from benchmarks.bench import (
-    CONNECTIONS,
-    JSON_HEADERS,
-    ROOT,
-    cpu_seconds,
-    free_port,
-    start,
-    started,
-)
+from benchmarks.bench import HEADERS
+from benchmarks.load import CONNECTIONS, ROOT, Stage, cpu_seconds, free_port
+
+stage = Stage()
 
 SIZES = (1_000, 10_000, 100_000)
 HERD = 200
@@ -53,7 +47,7 @@ def rpc_body(number: int, request_id: int) -> bytes:
 async def drive(url: str, bodies: list[bytes]) -> int:
     """Send each body once over keep-alive connections; return how many answers were hits."""
     left, hits = iter(bodies), 0
-    headers = {**JSON_HEADERS, **(MCP_HEADERS if url.endswith("/mcp") else {})}
+    headers = {**HEADERS, **(MCP_HEADERS if url.endswith("/mcp") else {})}
     connector = aiohttp.TCPConnector(limit=CONNECTIONS)
     async with aiohttp.ClientSession(connector=connector) as session:
 
@@ -71,9 +65,10 @@ async def drive(url: str, bodies: list[bytes]) -> int:
 
 def sidecar(upstream: int, **settings: str) -> tuple[subprocess.Popen, str]:
     port = free_port()
-    process = start(
+    process = stage.python(
         *("-m", "mcp_proxy", "run", "--upstream", f"http://127.0.0.1:{upstream}"),
         *("--host", "127.0.0.1", "--port", str(port)),
+        port=port,
         MCP_CONFIG_FILE=str(ROOT / "benchmarks/rules.toml"),
         **settings,
     )
@@ -136,7 +131,7 @@ def hits(rounds: int, requests: int, fixed: tuple[subprocess.Popen, str], upstre
 
 def mcp_hits(rounds: int, requests: int, fixed: tuple[subprocess.Popen, str]) -> None:
     port, ids, keys = free_port(), count(1), SIZES[0]
-    start("-m", "benchmarks.subjects", "rpc", str(port))
+    stage.python("-m", "benchmarks.subjects", "rpc", str(port), port=port)
     process, url = sidecar(port)
     url = url.replace("/api/call-tool", "/mcp")
 
@@ -158,18 +153,12 @@ def with_redis(
         print("redis: skipped, there is no redis-server")
         return
     port = free_port()
-    with tempfile.TemporaryDirectory() as folder:
-        redis = subprocess.Popen(
-            ["redis-server", "--port", str(port), "--save", "", "--dir", folder],
-            stdout=subprocess.DEVNULL,
-        )
-        started.append(redis)
-        subject = sidecar(upstream, REDIS_URL=f"redis://127.0.0.1:{port}/0")
-        asyncio.run(drive(subject[1], [body(number) for number in range(1000)]))
-        show(
-            "redis behind memory, 1000 keys", against(fixed, subject, rounds, drawn(1000, requests))
-        )
-        subject[0].kill()
+    folder = str(stage.directory)
+    stage.start("redis-server", "--port", str(port), "--save", "", "--dir", folder, port=port)
+    subject = sidecar(upstream, REDIS_URL=f"redis://127.0.0.1:{port}/0")
+    asyncio.run(drive(subject[1], [body(number) for number in range(1000)]))
+    show("redis behind memory, 1000 keys", against(fixed, subject, rounds, drawn(1000, requests)))
+    subject[0].kill()
 
 
 def at_the_bound(upstream: int) -> None:
@@ -192,7 +181,7 @@ def at_the_bound(upstream: int) -> None:
 
 def herd() -> None:
     port = free_port()
-    start("-m", "benchmarks.subjects", "slow", str(port))
+    stage.python("-m", "benchmarks.subjects", "slow", str(port), port=port)
     _, url = sidecar(port, MCP_CACHE_STALE_WHILE_REVALIDATE="30")
 
     read = body(1, "read_briefly")
@@ -202,7 +191,7 @@ def herd() -> None:
         async with aiohttp.ClientSession(connector=connector) as session:
 
             async def one() -> None:
-                async with session.post(url, data=read, headers=JSON_HEADERS) as response:
+                async with session.post(url, data=read, headers=HEADERS) as response:
                     await response.read()
 
             async def asked() -> int:
@@ -225,10 +214,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=4000, help="for each subject and round")
     options = parser.parse_args()
-    try:
+    with stage:
         upstream, port = free_port(), free_port()
-        start("-m", "benchmarks.subjects", "fixed", str(upstream))
-        fixed = start("-m", "benchmarks.subjects", "fixed", str(port))
+        stage.python("-m", "benchmarks.subjects", "fixed", str(upstream), port=upstream)
+        fixed = stage.python("-m", "benchmarks.subjects", "fixed", str(port), port=port)
         base = (fixed, f"http://127.0.0.1:{port}/api/call-tool")
         print(f"{'subject':34} {'ratio':>6} {'spread':>13}")
         hits(options.rounds, options.requests, base, upstream)
@@ -236,10 +225,6 @@ def main() -> None:
         with_redis(options.rounds, options.requests, base, upstream)
         at_the_bound(upstream)
         herd()
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
 
 
 if __name__ == "__main__":

@@ -26,8 +26,10 @@ try:
 except ImportError:
     from asyncio import run
 
-from benchmarks.bench import cpu_seconds, free_port, start, started
 from benchmarks.ends import EVENT, EVENT_EVERY, Count, End, dial, framing, message
+from benchmarks.load import Stage, cpu_seconds, free_port
+
+stage = Stage()
 
 MIB = 1 << 20
 PROMISE = 16  # MiB that a body of any size may add
@@ -83,9 +85,10 @@ def say(text: str) -> None:
 @contextmanager
 def sidecar(upstream: int) -> Iterator[Process]:
     port = free_port()
-    found = start(
+    found = stage.python(
         *("-m", "mcp_proxy", "run", "--upstream", f"http://127.0.0.1:{upstream}"),
         *("--host", "127.0.0.1", "--port", str(port)),
+        port=port,
     )
     try:
         yield Process(found.pid, port)
@@ -366,7 +369,7 @@ async def streams(upstream: int, count: int) -> list[Seen]:
 
 async def measure(mib: int, count: int) -> tuple[list[Seen], list[Seen], list[Seen]]:
     upstream = free_port()
-    start("-m", "benchmarks.ends", str(upstream))
+    stage.python("-m", "benchmarks.ends", str(upstream), port=upstream)
     passed, slow = [], []
     for what, transfer in (("request body", put), ("answer", get)):
         for kind in ("Content-Length", "chunked"):
@@ -445,11 +448,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write all figures there")
     options = parser.parse_args()
     allow_descriptors(options.streams)
-    try:
+    with stage:
         found = run(measure(options.mib, options.streams))
-    finally:
-        for process in started:
-            stop(process)
     show(options.mib, found)
     if options.json:
         listed = [asdict(seen) for part in found for seen in part]

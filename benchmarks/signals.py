@@ -1,6 +1,6 @@
 """What it costs to tell: events, log, metrics and traces, as shares of an uncached call.
 
-    make bench-signals        (or: .venv/bin/python -m benchmarks.signals --rounds 9 --requests 3000)
+    make bench-signals        (or: .venv/bin/python -m benchmarks.signals --rounds 30 --seconds 1)
 
 The same sidecar in front of the same server, with parts of what it tells taken out: CPU time of its
 process per request, medians of the ratios within a round to the sidecar that tells nothing. The parts
@@ -8,14 +8,15 @@ that no setting switches off are taken out by hand, here, before the sidecar is 
 """
 
 import argparse
-import asyncio
 import json
 import os
 import statistics
 import sys
 from pathlib import Path
 
-from benchmarks.bench import ROOT, WRITE, Subject, cpu_seconds, drive, free_port, start, started
+from benchmarks import nginx
+from benchmarks.bench import Subject, request, rest
+from benchmarks.load import ROOT, Stage, free_port, need
 
 GOAL = 0.15  # of the uncached call: all of it, traces sampled at 1 %
 # By name: what is taken out, and what is set.
@@ -65,64 +66,65 @@ def take_out(parts: list[str]) -> None:
         Log.take = only_at_the_start  # type: ignore[method-assign]
 
 
-def subjects() -> list[Subject]:
-    upstream, receiver = free_port(), free_port()
-    start("-m", "benchmarks.subjects", "fixed", str(upstream))
-    start("-m", "benchmarks.subjects", "fixed", str(receiver))  # takes spans, as any OTLP receiver
+def subjects(stage: Stage) -> list[Subject]:
+    behind, receiver = free_port(), free_port()
+    stage.start("nginx", "-c", str(nginx.static(stage.directory, behind)), port=behind)
+    # takes spans, as any OTLP receiver
+    stage.python("-m", "benchmarks.subjects", "fixed", str(receiver), port=receiver)
     found = []
     for name, (without, settings) in SUBJECTS.items():
         port = free_port()
-        process = start(
+        process = stage.python(
             "-m",
             "benchmarks.signals",
             "--without",
             ",".join(without),
-            MCP_UPSTREAM_URL=f"http://127.0.0.1:{upstream}",
+            port=port,
+            MCP_UPSTREAM_URL=f"http://127.0.0.1:{behind}",
             MCP_HOST="127.0.0.1",
             MCP_PORT=str(port),
             MCP_CONFIG_FILE=str(ROOT / "benchmarks/rules.toml"),
             OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{receiver}",
             **{"OTEL_TRACES_EXPORTER": "none", **settings},
         )
-        against = None if name == "nothing" else "nothing"
-        found.append(
-            Subject(name, f"http://127.0.0.1:{port}/api/call-tool", WRITE, process, against)
-        )
+        found.append(Subject(name, request(port, rest("write_account")), process.pid))
     return found
 
 
-def measure(rounds: int, requests: int) -> dict[str, list[float]]:
+def measure(rounds: int, seconds: int) -> dict[str, list[float]]:
     """Return the CPU time of a request in µs, round by round."""
-    found = subjects()
-    for subject in found:
-        asyncio.run(drive(subject.url, subject.body, 500))
-    seen: dict[str, list[float]] = {subject.name: [] for subject in found}
-    for number in range(rounds):
-        turn = number % len(found)
-        for subject in found[turn:] + found[:turn]:
-            before = cpu_seconds(subject.process.pid)
-            asyncio.run(drive(subject.url, subject.body, requests))
-            seen[subject.name].append((cpu_seconds(subject.process.pid) - before) / requests * 1e6)
-        print(f"round {number + 1} of {rounds}", file=sys.stderr)
+    need("wrk", "nginx")
+    with Stage() as stage:
+        found = subjects(stage)
+        for subject in found:
+            stage.burst(subject.request, subject.pid, 1)
+        seen: dict[str, list[float]] = {subject.name: [] for subject in found}
+        for number in range(rounds):
+            turn = number % len(found)
+            for subject in found[turn:] + found[:turn]:
+                burst = stage.burst(subject.request, subject.pid, seconds)
+                seen[subject.name].append(burst.cpu_us)
+            print(f"round {number + 1} of {rounds}", file=sys.stderr)
     return seen
 
 
 def show(seen: dict[str, list[float]]) -> None:
     base = seen["nothing"]
-    print(f"{'told':28} {'CPU µs':>8} {'share of the call':>18} {'spread':>16}")
+    print(f"{'told':28} {'CPU µs':>8} {'share of the call':>18} {'quartiles':>16}")
     for name, values in seen.items():
         shares = sorted(value / bare - 1 for value, bare in zip(values, base, strict=True))
+        quarter = len(shares) // 4
         line = f"{name:28} {statistics.median(values):8.0f}"
         if name != "nothing":
-            line += f" {statistics.median(shares):18.1%} {shares[0]:7.1%} to {shares[-1]:.1%}"
+            line += f" {statistics.median(shares):18.1%} {shares[quarter]:7.1%} to {shares[-1 - quarter]:.1%}"
         print(line)
     print(f"goal for the last line: {GOAL:.0%}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--requests", type=int, default=3000, help="for each subject and round")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--seconds", type=int, default=1, help="of load, for each burst")
     parser.add_argument("--json", type=Path, help="write all figures there")
     parser.add_argument(
         "--without", help=argparse.SUPPRESS
@@ -133,12 +135,7 @@ def main() -> None:
         from mcp_proxy.cli import main as sidecar  # noqa: PLC0415 - only in the sidecar's process
 
         sidecar(["run"])
-    try:
-        seen = measure(options.rounds, options.requests)
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
+    seen = measure(options.rounds, options.seconds)
     show(seen)
     if options.json:
         options.json.write_text(json.dumps(seen, indent=1))

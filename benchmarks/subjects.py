@@ -93,7 +93,32 @@ async def serve(kind: str, port: int, upstream: str) -> None:
     await asyncio.Event().wait()
 
 
-if __name__ == "__main__":
+def sdk(port: int) -> None:
+    """Serve one tool with the official SDK: over HTTP, or over stdio where there is no port."""
+    from mcp.server import MCPServer  # noqa: PLC0415 - the other subjects do not need it
+
+    server = MCPServer("bench", log_level="ERROR")
+
+    @server.tool()
+    def read_accounts(limit: int = 10) -> str:
+        return "[{'id': 1, 'name': 'Acme Corporation'}]" * (limit > 0)
+
+    @server.tool()
+    def write_account(limit: int = 10) -> str:
+        return "[{'id': 1, 'name': 'Acme Corporation'}]" * (limit > 0)
+
+    if not port:
+        server.run("stdio")
+        return
+    import uvicorn  # noqa: PLC0415
+
+    app = server.streamable_http_app(json_response=True, stateless_http=True)
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", access_log=False)
+
+
+if __name__ == "__main__" and sys.argv[1] == "sdk":
+    sdk(int(sys.argv[2]))
+elif __name__ == "__main__":
     work = serve(sys.argv[1], int(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else "")
     try:
         import uvloop
