@@ -201,6 +201,8 @@ class Inbound:
             raise BadRequestError("The request target must be a path.")
         if request.version < HttpVersion10:
             raise BadRequestError("HTTP/1.0 or later is spoken here.")
+        if request.body_exists and wants_websocket(request):
+            raise BadRequestError("The handshake of a WebSocket has no body.")
 
     def _request_id(self, headers: Headers) -> str:
         """Return the client's id of a request, if it is harmless, or one of ours."""

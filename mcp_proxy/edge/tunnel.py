@@ -171,7 +171,7 @@ class Tunnel:
             trace=call.trace,
         )
         offered = headers.get("Sec-WebSocket-Protocol", "")
-        for name in _HANDSHAKE:
+        for name in (*_HANDSHAKE, "Content-Length"):  # it is 0, and a GET needs none
             headers.popall(name, None)
         try:
             upstream = await self._pools.streams.ws_connect(

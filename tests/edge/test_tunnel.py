@@ -19,8 +19,10 @@ from tests.edge.wire import (
     Upstream,
     answer,
     bound,
+    chunked,
     get,
     post,
+    request,
     result,
     rpc,
     unused_port,
@@ -414,6 +416,28 @@ async def test_what_asks_for_no_websocket_is_a_plain_request(
     upstream.plays(answer(b"plain"))
     assert (await (await front()).ask(raw)).body == b"plain"
     assert "Upgrade" not in upstream.asked[0]
+
+
+@pytest.mark.parametrize(
+    "framed",
+    [
+        request("GET", "/ws", *HANDSHAKE, body=b"abc"),
+        get("/ws", *HANDSHAKE, "Transfer-Encoding: chunked") + chunked(b"abc"),
+    ],
+)
+async def test_a_handshake_with_a_body_is_refused(
+    front: Opened, upstream: Upstream, framed: bytes
+) -> None:
+    """The server was told of a length, and got no body: it would wait for ever."""
+    heard = await (await front()).ask(framed)
+    assert (heard.status, heard.json["code"]) == (400, "bad_request")
+    assert upstream.asked == []
+
+
+async def test_a_handshake_goes_on_without_a_length(front: Opened, upstream: Upstream) -> None:
+    upstream.plays(answer(b"", status="404 Not Found"))
+    assert (await (await front()).ask(get("/ws", *HANDSHAKE, "Content-Length: 0"))).status == 404
+    assert "Content-Length" not in upstream.asked[0]
 
 
 async def test_sockets_beyond_the_number_of_streams_are_refused(
