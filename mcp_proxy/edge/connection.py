@@ -5,7 +5,7 @@ from functools import partial
 from secrets import token_hex
 from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.http_writer import StreamWriter
 from aiohttp.streams import EMPTY_PAYLOAD
@@ -40,7 +40,7 @@ _AHEAD = 65_536
 class Connection(web.RequestHandler):
     """Speak HTTP on one connection; what is no HTTP gets an answer, too."""
 
-    __slots__ = ("_express", "_held", "_missing", "_serving", "read", "remote")
+    __slots__ = ("_express", "_held", "_missing", "_serving", "_stays", "read", "remote")
 
     def __init__(self, server: web.Server, express: Express | None, **settings: object) -> None:
         super().__init__(server, **settings)  # type: ignore[arg-type]
@@ -48,10 +48,10 @@ class Connection(web.RequestHandler):
         self.remote = ""
         # the last head that came, byte for byte, and what aiohttp read in it; None if it cannot be told
         self.read: tuple[bytes, RawRequestMessage] | None = None
-        self._held = (
-            b""  # a known head and the part of its body that is here, or what comes too early
-        )
-        self._missing = 0 if express else _UNKNOWN  # bytes that the parser still wants of a body
+        # a known head and the part of its body that is here, or what comes too early
+        self._held = b""
+        self._missing = 0  # bytes that the parser still wants of a body
+        self._stays = False  # that body's request asks for a protocol that nobody here knows
         self._serving: asyncio.Task[None] | None = None  # a known request that is not answered yet
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -69,7 +69,7 @@ class Connection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Answer what is known; else let aiohttp read on."""
         if not data:  # aiohttp itself, to make its parser go on
-            super().data_received(data)
+            self._make_last(self._parse(data))
             return
         if self._missing:
             self._read_on(data)
@@ -168,27 +168,48 @@ class Connection(web.RequestHandler):
 
     # --- requests that aiohttp reads
 
-    def _read_on(self, data: bytes) -> None:
-        """Let aiohttp read the rest of a body, or anything where we have lost count."""
+    def _parse(self, data: bytes) -> int:
+        """Let aiohttp read; return how many requests began."""
         known = len(self._messages)
         super().data_received(data)
+        return len(self._messages) - known
+
+    def _make_last(self, began: int) -> None:
+        """Let the newest request end the connection if it asks for another protocol.
+
+        What follows it in the same piece is lost where aiohttp 3.14.5 does not know that protocol
+        (h2c, which Java's client asks for), and nobody could tell where the next request begins.
+        """
+        if began > 0:
+            message, body = self._messages[-1]
+            if isinstance(message, RawRequestMessage) and message.upgrade:
+                self._messages[-1] = (message._replace(should_close=True), body)
+
+    def _read_on(self, data: bytes) -> None:
+        """Let aiohttp read the rest of a body, or anything where we have lost count."""
+        began = self._parse(data)
+        self._make_last(began)
         left = self._missing - len(data)
-        self._missing = left if left >= 0 and len(self._messages) <= known else _UNKNOWN
+        if left < 0 < self._missing and self._stays:
+            self.close()  # after the answer
+        self._missing = left if left >= 0 and not began else _UNKNOWN
 
     def _read_first(self, data: bytes) -> None:
         """Let aiohttp read the beginning of a request, and note where it ends."""
-        known = len(self._messages)
-        super().data_received(data)
+        began = self._parse(data)
         end = data.find(_END) + len(_END)
+        message = self._messages[-1][0] if began == 1 and end >= len(_END) else None
         self._missing = _UNKNOWN
         self.read = None
-        if end < len(_END) or len(self._messages) != known + 1:
-            return
-        message = self._messages[-1][0]
-        if isinstance(message, RawRequestMessage) and not (message.chunked or message.upgrade):
-            length = message.headers.get("Content-Length", "0")
-            self._missing = max(end + int(length) - len(data), _UNKNOWN)
-            self.read = data[:end], message
+        self._stays = False
+        if isinstance(message, RawRequestMessage) and not message.chunked:
+            missing = end + int(message.headers.get("Content-Length", "0")) - len(data)
+            self._stays = bool(message.upgrade) and missing >= 0 and not is_websocket(message)
+            if self._stays or not message.upgrade:
+                self._missing = max(missing, _UNKNOWN)
+                self.read = data[:end], message
+                return
+        self._make_last(began)
 
     def handle_error(
         self,
@@ -209,6 +230,8 @@ class Connection(web.RequestHandler):
         request_id = token_hex(8)
         details = errors.details(error, repeatable=False, request_id=request_id)
         lines = f"Content-Type: {PROBLEM}\r\n{_NO_STORE}X-Request-Id: {request_id}\r\n"
+        if request.version < HttpVersion11:  # so it is, too, for what could not be read
+            lines += "Connection: close\r\n"
         answer = Answer(status, None, lines, problem(error, details))
         answer.force_close()
         return answer
@@ -222,6 +245,11 @@ async def _written(
 
 async def _fail(error: Exception, _: web.BaseRequest) -> web.StreamResponse:
     raise error
+
+
+def is_websocket(message: RawRequestMessage) -> bool:
+    """Tell whether aiohttp takes a request for one that becomes a WebSocket."""
+    return message.headers.get("Upgrade", "").lower() == "websocket"
 
 
 def can_tell_requests_apart() -> bool:
