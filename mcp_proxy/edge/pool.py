@@ -8,6 +8,7 @@ from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
 from mcp_proxy.core.errors import OverloadedError
 from mcp_proxy.edge.names import Names
+from mcp_proxy.edge.silence import Connector
 
 # Python servers commonly close idle connections at 5 s (uvicorn); a connection that both sides
 # think is theirs to use is lost at that edge (2.5 % of POSTs, none with half the server's time).
@@ -90,7 +91,7 @@ def open_pools(connections: int, streams: int, names: Names) -> Pools:
 
 def _session(names: Names, limit: int, idle: float = _IDLE) -> aiohttp.ClientSession:
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
+        connector=Connector(
             resolver=names,
             limit=limit,
             keepalive_timeout=idle,

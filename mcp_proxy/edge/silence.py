@@ -1,0 +1,57 @@
+"""Connections to the server that wait for their next request: on these, it has nothing to say.
+
+aiohttp's connector (3.14.5) gives a waiting connection to the next request whatever came on it
+meanwhile, and then takes that for the answer: one caller would get what was meant for another, or
+what stands behind a body that is longer than it says (response splitting).
+"""
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+
+if TYPE_CHECKING:
+    from aiohttp.client_reqrep import ConnectionKey
+    from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
+
+
+class Silent(ResponseHandler):
+    """Close a connection on which something comes that nobody has asked for."""
+
+    waits = False  # it is in the pool
+
+    def data_received(self, data: bytes) -> None:
+        """Take what comes."""
+        if self.waits and data:  # nothing is said where aiohttp makes its parser go on
+            self.close()
+        else:
+            super().data_received(data)
+
+
+class Connector(aiohttp.TCPConnector):
+    """Keep connections that are silent while they wait."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        kind: type[ResponseHandler] = Silent
+        self._factory = partial(kind, loop=asyncio.get_running_loop())
+
+    def _release(
+        self, key: "ConnectionKey", protocol: ResponseHandler, *, should_close: bool = False
+    ) -> None:
+        super()._release(key, protocol, should_close=should_close)
+        protocol.waits = True  # type: ignore[attr-defined]  # all are of our factory
+
+    async def _get(self, key: "ConnectionKey", traces: "list[Trace]") -> "Connection | None":
+        while (connection := await super()._get(key, traces)) is not None:
+            protocol = connection.protocol
+            assert isinstance(protocol, Silent)
+            # what stood behind the last answer in the very piece in which that ended is parsed by now
+            if not protocol.should_close:
+                protocol.waits = False
+                return connection
+            connection.close()
+        return None

@@ -1,0 +1,60 @@
+"""What a server says unasked is nobody's answer."""
+
+import itertools
+
+import pytest
+
+from tests.edge.conftest import Opened
+from tests.edge.wire import Exchange, Upstream, answer, get, post
+from tests.fakes import settle
+
+EVIL = answer(b"evil")
+ASKS = {"read": get, "write": lambda target: post(target, b"{}")}
+
+
+@pytest.mark.parametrize("kind", ASKS)
+@pytest.mark.parametrize("said", [EVIL, EVIL[:20], b"\r\n", b"\x00"])
+async def test_what_comes_while_nobody_asks_ends_the_connection(
+    front: Opened, upstream: Upstream, kind: str, said: bytes
+) -> None:
+    held: list[Exchange] = []
+
+    async def first(exchange: Exchange) -> None:
+        await exchange.send(answer(b"first"))
+        held.append(exchange)
+
+    upstream.plays(first, answer(b"second"))
+    sidecar = await front(MCP_MAX_RETRIES=0)
+    assert (await sidecar.ask(ASKS[kind]("/a"))).body == b"first"
+    await held[0].send(said)
+    await settle()
+    assert (await sidecar.ask(ASKS[kind]("/b"))).body == b"second"
+    assert len(set(upstream.on)) == 2
+
+
+@pytest.mark.parametrize("kind", ASKS)
+@pytest.mark.parametrize("pieces", [(1,), (-5,), ()])
+async def test_what_stands_behind_a_body_is_not_the_next_answer(
+    front: Opened, upstream: Upstream, kind: str, pieces: tuple[int, ...]
+) -> None:
+    """Response splitting: the body is longer than its length says."""
+    whole = answer(b"first")
+
+    async def first(exchange: Exchange) -> None:
+        cuts = [0, *(at % len(whole) for at in pieces), len(whole) + len(EVIL)]
+        for begin, end in itertools.pairwise(cuts):
+            await exchange.send((whole + EVIL)[begin:end])
+            await settle()
+
+    upstream.plays(first, answer(b"second"))
+    sidecar = await front(MCP_MAX_RETRIES=0)
+    # two readings are right: the first answer, or none
+    assert (await sidecar.ask(ASKS[kind]("/a"))).body != b"evil"
+    assert (await sidecar.ask(ASKS[kind]("/b"))).body == b"second"
+
+
+async def test_a_silent_connection_is_used_again(front: Opened, upstream: Upstream) -> None:
+    sidecar = await front()
+    for _ in range(5):
+        assert (await sidecar.ask(get("/a"))).status == 200
+    assert len(set(upstream.on)) == 1
