@@ -28,14 +28,15 @@ class Draft:
     fields: list[str]
     body: bytes
     number: int
+    marker: bytes = b""  # stands in a body, and so may never be read as a message of its own
     ends: dict[int, str] = field(default_factory=dict)  # line ends that are not CRLF, by line
     before: bytes = b""
     after: bytes = b""
 
-    @property
-    def marker(self) -> bytes:
-        """A request that stands in a body, and so may never be one of its own."""
-        return b"GET /marker-%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % self.number
+    def __post_init__(self) -> None:
+        self.marker = self.marker or (
+            b"GET /marker-%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % self.number
+        )
 
     def bytes(self) -> bytes:
         lines = [" ".join(self.line), *self.fields, ""]
@@ -341,7 +342,7 @@ def _drafts(number: int) -> dict[str, Draft]:
     }
 
 
-def _damaged(raw: bytes, rng: random.Random) -> bytes:
+def damaged(raw: bytes, rng: random.Random) -> bytes:
     """Change bytes without regard to what they mean, most often in the head."""
     at = rng.randrange(max(1, min(len(raw), 200)))
     kind = rng.randrange(4)
@@ -354,7 +355,7 @@ def _damaged(raw: bytes, rng: random.Random) -> bytes:
     return raw[:at] + raw[at : at + rng.randrange(1, 40)] + raw[at:]
 
 
-def _pieces(raw: bytes, rng: random.Random) -> tuple[bytes, ...]:
+def pieces_of(raw: bytes, rng: random.Random) -> tuple[bytes, ...]:
     """Return the bytes as they are sent: at once, or so that a boundary falls where it may hurt."""
     kind = rng.randrange(6)
     if kind == 0:
@@ -378,10 +379,10 @@ def requests(seed: int, count: int) -> Iterator[Case]:
             change(draft, rng)
         raw = draft.bytes()
         if rng.random() < 0.2:
-            raw = _damaged(raw, rng)
+            raw = damaged(raw, rng)
         names = "+".join(change.__name__ for change in changes)
         warm = draft_name if draft_name in SHAPES and rng.random() < 0.7 else None
-        yield Case(f"{seed}.{number} {draft_name} {names}", _pieces(raw, rng), warm)
+        yield Case(f"{seed}.{number} {draft_name} {names}", pieces_of(raw, rng), warm)
 
 
 def aligned(seed: int, count: int) -> Iterator[Case]:
@@ -403,4 +404,4 @@ def aligned(seed: int, count: int) -> Iterator[Case]:
                 head + b"\r\nX: y\r\n\r\n" + body, raw[:-1], head.lower() + b"\r\n\r\n" + body,
             ]
         )  # fmt: skip
-        yield Case(f"{seed}.{number} {warm} aligned", _pieces(raw, rng), warm)
+        yield Case(f"{seed}.{number} {warm} aligned", pieces_of(raw, rng), warm)
