@@ -675,7 +675,7 @@ class Loader:
             secret = self._text(Path(file)).strip()
         except OSError as error:
             expected = f"a readable file ({error.strerror})"
-        except UnicodeDecodeError:
+        except ValueError:  # no UTF-8, or no name that a file can have
             expected = "a text file"
         else:
             if secret:
@@ -704,7 +704,7 @@ class Loader:
                 f"{FILE_VARIABLE}: got {str(path)!r}, expected a readable file ({error.strerror})"
             )
             return {}
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, nested too deep
             self._faults.append(f"{FILE_VARIABLE}: {path} is no TOML: {error}")
             return {}
         values: dict[tuple[str, ...], Any] = {}
@@ -746,7 +746,10 @@ def _shown(value: object, *, secret: bool) -> str:
         return "a table" if isinstance(value, dict) else "a list"
     if secret and not (isinstance(value, str) and _HARMLESS_URL.fullmatch(value)):
         return "a secret"
-    return repr(value)
+    try:
+        return repr(value)
+    except ValueError:  # Python spells no integer beyond 4300 digits
+        return "a very long number"
 
 
 def _siblings(where: tuple[str, ...]) -> list[str]:

@@ -383,6 +383,7 @@ def test_a_wrong_key_or_value_of_the_file_is_named(tmp_path: Path, text: str, fa
         (lambda path: path.mkdir(), "expected a readable file (Is a directory)"),
         (lambda path: path.write_text("[server\n"), "is no TOML"),
         (lambda path: path.write_bytes(b"a = '\xff'\n"), "is no TOML"),
+        (lambda path: path.write_text("a = " + "[" * 5000), "is no TOML"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_a_fault_among_others(
@@ -525,6 +526,19 @@ def test_several_servers_are_a_list_in_the_file(tmp_path: Path) -> None:
     written = in_file(tmp_path, '[upstream]\nurl = ["http://a", "http://b"]')
     found = Loader({}, written).load().upstream.url
     assert [url.get_secret_value() for url in found] == ["http://a", "http://b"]
+
+
+def test_a_number_that_cannot_be_spelled_is_a_fault_all_the_same(tmp_path: Path) -> None:
+    """Python reads such a number, and refuses to write it."""
+    written = in_file(tmp_path, f"[upstream]\nurl = 'http://a'\n[tools.x]\nttl = 0x{'f' * 5000}")
+    (fault,) = faults(written)
+    assert "tools.x.ttl" in fault
+    assert "got a very long number" in fault
+
+
+@pytest.mark.parametrize("variable", ["MCP_CONFIG_FILE", "MCP_ADMIN_TOKEN_FILE"])
+def test_a_name_that_no_file_can_have_is_a_fault(variable: str) -> None:
+    assert variable in faults({"MCP_UPSTREAM_URL": "http://a", variable: "a\x00b"})[0]
 
 
 def test_settings_show_no_secret() -> None:
