@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # MCP clients that the tests run in environments of their own, since they clash with ours.
 CLIENTS := mcp1 fastmcp strands
 
-.PHONY: setup run test lint conformance bench bench-cache bench-memory bench-signals chaos clean
+.PHONY: setup run test lint conformance bench bench-cache bench-memory bench-signals chaos fuzz clean
 .DEFAULT_GOAL := run
 
 setup: $(VENV)/.ready $(CLIENTS:%=$(VENV)-%/.ready)  ## make .venv and install the locked requirements
@@ -15,6 +15,9 @@ $(VENV)/.ready: requirements/dev.txt pyproject.toml
 
 $(CLIENTS:%=$(VENV)-%/.ready): $(VENV)-%/.ready: requirements/%.txt
 	@scripts/setup $(PYTHON) $(VENV)-$* $<
+
+$(VENV)-fuzz/.ready: requirements/fuzz.txt
+	@scripts/setup $(PYTHON) $(VENV)-fuzz $<
 
 run: $(VENV)/.ready  ## the bundled basic server and the sidecar in front of it
 	@./scripts/run
@@ -43,5 +46,9 @@ bench-signals: $(VENV)/.ready  ## what events, log, metrics and traces cost, as 
 chaos: $(VENV)/.ready  ## try to falsify the promises of a bad day; about four minutes
 	@$(BIN)/python -m benchmarks.chaos
 
+SECONDS := 30
+fuzz: $(VENV)-fuzz/.ready  ## our own parsers, guided by coverage, each for so many SECONDS
+	@scripts/fuzz $(SECONDS)
+
 clean:  ## forget the environments and caches
-	rm -rf $(VENV) $(CLIENTS:%=$(VENV)-%) .npm-clients .conformance .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS:%=$(VENV)-%) $(VENV)-fuzz .fuzz .npm-clients .conformance .mypy_cache .pytest_cache .ruff_cache .hypothesis
