@@ -36,10 +36,6 @@ class Tally:
     ends: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
 
-    def row(self) -> str:
-        names = ("refused", "forwarded", "answered", "unfinished", "flagged", "5xx", "hung")
-        return " | ".join(str(value) for value in (self.tried, *map(self.ends.__getitem__, names)))
-
 
 @dataclass
 class Seen:
