@@ -204,7 +204,7 @@ class Connection(web.RequestHandler):
         self._stays = False
         if isinstance(message, RawRequestMessage) and not message.chunked:
             missing = end + int(message.headers.get("Content-Length", "0")) - len(data)
-            self._stays = bool(message.upgrade) and missing >= 0 and not is_websocket(message)
+            self._stays = bool(message.upgrade) and missing >= 0 and not would_switch(message)
             if self._stays or not message.upgrade:
                 self._missing = max(missing, _UNKNOWN)
                 self.read = data[:end], message
@@ -247,9 +247,9 @@ async def _fail(error: Exception, _: web.BaseRequest) -> web.StreamResponse:
     raise error
 
 
-def is_websocket(message: RawRequestMessage) -> bool:
-    """Tell whether aiohttp takes a request for one that becomes a WebSocket."""
-    return message.headers.get("Upgrade", "").lower() == "websocket"
+def would_switch(message: RawRequestMessage) -> bool:
+    """Tell whether aiohttp takes all that follows a request for another protocol, even its body."""
+    return message.method == "CONNECT" or message.headers.get("Upgrade", "").lower() == "websocket"
 
 
 def can_tell_requests_apart() -> bool:

@@ -78,6 +78,20 @@ async def test_half_a_request_that_was_lost_is_not_taken_for_the_next(
     assert [said.target for said in upstream.asked] == ["/first"]
 
 
+async def test_what_follows_a_connect_is_no_request(front: Opened, upstream: Upstream) -> None:
+    """It is a tunnel's, or a body: aiohttp reads past its length."""
+    sidecar = await front()
+    async with sidecar.client() as client:
+        await client.send(request("CONNECT", "/a", body=get("/hidden")))
+        assert (await client.hear()).status == 400
+        assert await rest_of(client) == b""
+    async with sidecar.client() as client:
+        await client.send(request("CONNECT", "/a", "Content-Length: 1000") + get("/hidden"))
+        assert (await client.hear()).status == 400
+        assert await rest_of(client) == b""
+    assert upstream.asked == []
+
+
 async def test_a_refusal_of_what_is_no_http_says_that_it_is_the_last(front: Opened) -> None:
     """RFC 9112 section 9.6."""
     sidecar = await front()
