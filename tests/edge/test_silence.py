@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from tests.edge.conftest import Opened
-from tests.edge.wire import Exchange, Upstream, answer, get, post
+from tests.edge.wire import Exchange, Upstream, answer, get, post, request
 from tests.fakes import settle
 
 EVIL = answer(b"evil")
@@ -51,6 +51,23 @@ async def test_what_stands_behind_a_body_is_not_the_next_answer(
     # two readings are right: the first answer, or none
     assert (await sidecar.ask(ASKS[kind]("/a"))).body != b"evil"
     assert (await sidecar.ask(ASKS[kind]("/b"))).body == b"second"
+
+
+@pytest.mark.parametrize("framed", ["Content-Length: 5000", "Transfer-Encoding: chunked"])
+async def test_half_a_request_is_the_last_on_its_connection(
+    front: Opened, upstream: Upstream, framed: str
+) -> None:
+    """The server has answered before the end; the next request would be the rest of the body."""
+    upstream.reads_bodies = False
+    upstream.plays(answer(b"early"))
+    sidecar = await front(MCP_BUFFER_LIMIT=1000)
+    body = b"x" * 1500 if "Length" in framed else b"5dc\r\n" + b"x" * 1500 + b"\r\n"
+    async with sidecar.client() as client:
+        await client.send(request("POST", "/a", framed) + body)
+        assert (await client.hear()).body == b"early"
+    for raw in (get("/b"), post("/b", b"")):
+        assert (await sidecar.ask(raw)).body == b"early"
+    assert upstream.on.count(upstream.on[0]) == 1
 
 
 async def test_a_silent_connection_is_used_again(front: Opened, upstream: Upstream) -> None:

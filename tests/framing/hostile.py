@@ -165,6 +165,22 @@ def _trailers(rng: random.Random) -> str:
     )  # fmt: skip
 
 
+def cut_short(draft: Draft, rng: random.Random) -> None:
+    """Break off in a body that is streamed: the server may never take it for a whole one."""
+    data = draft.marker * 100
+    left = rng.randrange(1, len(data))
+    draft.set("Content-Length")
+    if rng.random() < 0.5:
+        draft.set("Content-Length", f" {len(data)}")
+        draft.body = data[:left]
+    else:
+        draft.set("Transfer-Encoding", " chunked")
+        chunks_of = b"".join(
+            b"%x\r\n%b\r\n" % (len(draft.marker), draft.marker) for _ in range(100)
+        )
+        draft.body = chunks_of[:left]
+
+
 def marker_in_chunks(draft: Draft, rng: random.Random) -> None:
     draft.set("Content-Length")
     draft.set("Transfer-Encoding", " chunked")
@@ -322,7 +338,7 @@ def garbage_around(draft: Draft, rng: random.Random) -> None:
 
 MUTATIONS: tuple[Mutation, ...] = (
     both_lengths, transfer_coding, content_length, two_lengths, no_length, chunks, marker_in_chunks,
-    line_ends, folded, odd_field, hosts, too_long, target, method, version, hop_by_hop, expectation,
+    cut_short, line_ends, folded, odd_field, hosts, too_long, target, method, version, hop_by_hop, expectation,
     upgrade, pipelined, garbage_around,
 )  # fmt: skip
 
