@@ -27,7 +27,7 @@ MINEFIELD: tuple[bytes, ...] = (
     b"", b" ", b"\x00",
 )  # fmt: skip
 
-_AROUND = (
+AROUND = (
     b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"look","arguments":{"a":%b}}}',
     b'{"jsonrpc":"2.0","id":%b,"method":"tools/list"}',
     b'{"service":"jira","tool_name":"look","params":{"a":%b}}',
@@ -38,8 +38,8 @@ _AROUND = (
 
 def bodies() -> list[bytes]:
     """Return each value alone and in messages, and a few more ways to say a message oddly."""
-    within = [around.replace(b"%b", value) for value in MINEFIELD for around in _AROUND]
-    call = _AROUND[0].replace(b"%b", b"1")
+    within = [around.replace(b"%b", value) for value in MINEFIELD for around in AROUND]
+    call = AROUND[0].replace(b"%b", b"1")
     odd = [
         call.replace(b'"id"', b'"Id"'), call.replace(b'"id"', b'"\\u0069d"'),
         call.replace(b'"name"', b'"NAME"'), call.replace(b'"method"', '"ſmethod"'.encode()),
