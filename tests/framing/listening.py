@@ -16,14 +16,14 @@ from tests.framing.trial import Tally
 
 RULES = '[tools."look"]\nread_only = true\n'
 PATIENCE = {
-    "MCP_REQUEST_TIMEOUT": "0.4",
-    "MCP_ATTEMPT_TIMEOUT": "0.3",
+    "MCP_REQUEST_TIMEOUT": "1",
+    "MCP_ATTEMPT_TIMEOUT": "0.6",
     "MCP_MAX_RETRIES": "1",
     "MCP_ENABLE_CIRCUIT_BREAKER": "false",
     "MCP_SESSION_RECOVERY": "false",
     "MCP_BUFFER_LIMIT": "2048",
 }
-_LONGEST = 3.0  # seconds until an answer is whole, or its connection closed
+_LONGEST = 5.0  # seconds until an answer is whole, or its connection closed
 
 
 class Heard(NamedTuple):

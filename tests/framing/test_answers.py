@@ -25,10 +25,10 @@ async def stage(tmp_path: Path) -> AsyncIterator[tuple[Front, Liar]]:
 
 async def test_generated_answers(stage: tuple[Front, Liar]) -> None:
     front, server = stage
-    tally = await judge_lies(front, server, lies(SEED, 200))
+    tally = await judge_lies(front, server, lies(SEED, 120))
     assert tally.wrong == []
-    assert tally.ends["forwarded"] > 20
-    assert tally.ends["refused"] > 100
+    assert tally.ends["forwarded"] > 10
+    assert tally.ends["refused"] > 50
     assert not [told for told in front.told() if "traceback" in told]
 
 

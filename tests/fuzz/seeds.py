@@ -47,6 +47,8 @@ def bodies() -> list[bytes]:
         call + call, call + b"\n" + call, b"\xef\xbb\xbf" + call, call[:-1], b" " + call + b"\r\n",
         call.replace(b"{", b"{\x00", 1), call.replace(b'"2.0"', b"2.0"), call.replace(b"7", b"7.0"),
         call.replace(b"7", b"null"), call.replace(b"7", b"[7]"), call.replace(b"7", b'"7"'),
+        b'{"result":{"x":1,"id":5}}', b'{"result":{"id":5},"jsonrpc":"2.0"}', b'{"id":1,"result":{"id":2}}',
+        b'{"result":{},"x":",\\"id\\":7}"}', b'{"result":{"x":",\\"id\\":7"},"id":"a\\"b"}', b' { "id" : -1 , "result":{}}',
         call.replace(b'"look"', b'"look","name":"save"'), call.replace(b'"id":7', b'"id":7,"id":8'),
     ]  # fmt: skip
     return [*MINEFIELD, *within, *odd]
