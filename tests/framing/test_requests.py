@@ -49,6 +49,9 @@ async def test_generated_requests(stage: Stage) -> None:
     tally = await stage.judged(hostile.requests(SEED, 1000))
     assert tally.ends["forwarded"] > 100
     assert tally.ends["refused"] > 500
+    express = stage.front.sidecar.inbound.express
+    assert express is not None
+    assert express.answered > 200  # both ways were walked
 
 
 async def test_behind_a_head_that_the_express_way_knows(stage: Stage) -> None:

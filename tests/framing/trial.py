@@ -25,6 +25,7 @@ RULES = '[tools."look"]\nread_only = true\n'
 SETTINGS = {
     "MCP_ALLOWED_HOSTS": "*",
     "MCP_CACHE_TTL": "3000",
+    "MCP_CACHE_QUARANTINE": "0",  # or the first write that is broken off would end all hits
     # a body of 2 KiB that is not wanted whole is streamed; so both ways are walked
     "MCP_BUFFER_LIMIT": "2048",
 }
