@@ -1,6 +1,6 @@
 """What the hop and the hit cost, against what they are built on and what a user would pick instead.
 
-    make bench        (or: .venv/bin/python -m benchmarks.bench --rounds 15 --seconds 1)
+    make bench        (or: .venv/bin/python -m benchmarks.bench --rounds 15)
 
 Each round loads every subject once with wrk, in an order that changes from round to round; a figure is
 the median over the rounds of the ratio within a round, so that a machine that is slow for a while is
@@ -11,12 +11,12 @@ the latency of a single client. Results go to stdout as a table and, with --json
 
 import argparse
 import json
-import shutil
 import statistics
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks import nginx
 from benchmarks.load import ROOT, Burst, Request, Stage, free_port, need
@@ -60,6 +60,17 @@ class Subject:
     name: str
     request: Request
     pid: int
+
+
+class Load(NamedTuple):
+    """How much of it, for each burst."""
+
+    seconds: int
+    connections: int
+
+
+# What stands in front of an SDK server is slow: it gets the time for a number of calls that says something.
+REST_LOAD, MCP_LOAD = Load(1, 32), Load(3, 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +150,7 @@ def mcp_subjects(stage: Stage) -> Iterator[Subject]:
         else:
             command = [str(folder / "python"), "-m", "benchmarks.fastmcp_proxy", str(port)]
             command += [f"http://127.0.0.1:{behind}/mcp"]
-        process = stage.start(*command, port=port, environment={"PYTHONPATH": str(ROOT)})
+        process = stage.start(*command, port=port)
         yield Subject(name, request(port, write, "/mcp"), process.pid)
 
 
@@ -168,7 +179,7 @@ def request(port: int, body: bytes, path: str = "/api/call-tool") -> Request:
 Seen = dict[str, list[Burst]]
 
 
-def measure(stage: Stage, subjects: list[Subject], rounds: int, seconds: int) -> dict[str, Seen]:
+def measure(stage: Stage, subjects: list[Subject], rounds: int, load: Load) -> dict[str, Seen]:
     """Return the bursts of every subject, round by round: of many clients, and of one."""
     many: Seen = {subject.name: [] for subject in subjects}
     one: Seen = {subject.name: [] for subject in subjects}
@@ -177,8 +188,8 @@ def measure(stage: Stage, subjects: list[Subject], rounds: int, seconds: int) ->
     for number in range(rounds):
         turn = number % len(subjects)
         for subject in subjects[turn:] + subjects[:turn]:
-            many[subject.name].append(stage.burst(subject.request, subject.pid, seconds))
-            one[subject.name].append(stage.burst(subject.request, subject.pid, seconds, 1))
+            many[subject.name].append(stage.burst(subject.request, subject.pid, *load))
+            one[subject.name].append(stage.burst(subject.request, subject.pid, load.seconds, 1))
         print(f"round {number + 1} of {rounds}", file=sys.stderr)
     return {"many": many, "one": one}
 
@@ -234,20 +245,18 @@ def show(seen: dict[str, Seen], found: dict[str, dict[str, object]]) -> None:
         print(f"{name:32} {row['ratio']:8.2f} {span:>16} {sign:>4} {row['goal']:g}")
 
 
-def run(
-    rounds: int, seconds: int, *, layers: bool
-) -> tuple[dict[str, Seen], dict[str, dict[str, object]]]:
+def run(rounds: int, *, layers: bool) -> tuple[dict[str, Seen], dict[str, dict[str, object]]]:
     """Measure everything; REST and MCP one after the other, each group in rounds of its own."""
     need("wrk", "nginx")
     seen: dict[str, Seen] = {"many": {}, "one": {}}
-    for start in (rest_subjects, mcp_subjects):
+    for start, load in ((rest_subjects, REST_LOAD), (mcp_subjects, MCP_LOAD)):
         with Stage() as stage:
             subjects = [
                 subject
                 for subject in start(stage)
                 if layers or not subject.name.startswith("uncached, without")
             ]
-            for kind, bursts in measure(stage, subjects, rounds, seconds).items():
+            for kind, bursts in measure(stage, subjects, rounds, load).items():
                 seen[kind] |= bursts
     return seen, results(seen)
 
@@ -255,12 +264,9 @@ def run(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--seconds", type=int, default=1, help="of load, for each burst")
     parser.add_argument("--json", type=Path, help="write all figures there")
     options = parser.parse_args()
-    if shutil.which("wrk") is None:
-        need("wrk", "nginx")
-    seen, found = run(options.rounds, options.seconds, layers=True)
+    seen, found = run(options.rounds, layers=True)
     show(seen, found)
     if options.json:
         figures = {

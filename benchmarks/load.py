@@ -135,13 +135,13 @@ class Stage:
         median = re.search(r"50%\s+([\d.]+)(us|ms|s)", done)
         if counted is None or median is None or "Non-2xx" in done or "Socket errors" in done:
             raise SystemExit(f"{request.url} was not answered as it should be:\n{done}")
-        number = int(counted[1])
+        number = max(int(counted[1]), 1)
         scale = {"us": 1e-3, "ms": 1.0, "s": 1e3}
         return Burst(
             number,
             float(counted[2]) * scale[counted[3]] / 1e3,
             float(median[1]) * scale[median[2]],
-            used / max(number, 1) * 1e6,
+            used / number * 1e6,
         )
 
 
