@@ -11,8 +11,8 @@ from contextlib import suppress
 from secrets import token_hex
 from typing import Any
 
-from mcp_proxy import __version__
-from mcp_proxy.core import capture, report, scopes
+from mcp_proxy import shown
+from mcp_proxy.core import capture, scopes
 from mcp_proxy.core.addresses import Address, address
 from mcp_proxy.core.budget import Budget
 from mcp_proxy.core.call import Call, Headers, RawHeaders, Reply
@@ -23,17 +23,20 @@ from mcp_proxy.core.intent import Decisions, Policy, Stack
 from mcp_proxy.core.keys import Callers, Keyring, credentials
 from mcp_proxy.core.origins import Admission
 from mcp_proxy.core.peers import Proxies
+from mcp_proxy.core.place import Place
 from mcp_proxy.core.rules import Annotations, Rule, Rules
 from mcp_proxy.core.shelf import Shelf
 from mcp_proxy.core.traffic import Paths, Traffic
 from mcp_proxy.core.watching import LEVELS
+from mcp_proxy.crew import Crew
 from mcp_proxy.edge.inbound import Door, Inbound, Roads
 from mcp_proxy.edge.live import Live
 from mcp_proxy.edge.names import Names
+from mcp_proxy.edge.neighbours import Answer
 from mcp_proxy.edge.own import Own, Sources
 from mcp_proxy.edge.pool import Pools, open_pools
 from mcp_proxy.effective import effective
-from mcp_proxy.layers.admit import REASONS, Admit, Bounds
+from mcp_proxy.layers.admit import Admit, Bounds
 from mcp_proxy.layers.cache import Cache
 from mcp_proxy.layers.chain import Forward, Layer, join
 from mcp_proxy.layers.clock import SystemClock, Tasks
@@ -55,8 +58,10 @@ from mcp_proxy.signals.errors import Errors
 from mcp_proxy.signals.events import Events
 from mcp_proxy.signals.logs import Log, Renderer
 from mcp_proxy.signals.metrics import Metrics
-from mcp_proxy.signals.prometheus import Prometheus, Reached, Seen
+from mcp_proxy.signals.prometheus import FRESH, Prometheus, Reached, Seen
 from mcp_proxy.signals.said import Said
+from mcp_proxy.signals.view import Answered, View
+from mcp_proxy.stores.board import Board, BoardShelf, Notice
 from mcp_proxy.stores.fanout import Fanout
 from mcp_proxy.stores.memory import MemoryShelf
 from mcp_proxy.stores.redis import RedisShelf, connections, prefix
@@ -83,10 +88,12 @@ class Sidecar:
         log: Log,
         clock: Clock | None = None,
         spans: Spans | None = None,
+        place: Place | None = None,
     ) -> None:
         self._settings = settings
         self._log = log
         self._spans = spans
+        self._place = place  # among several workers
         self._clock = clock or SystemClock()
         self._began = self._clock.now()
         self._tasks = Tasks()
@@ -94,13 +101,16 @@ class Sidecar:
         signals = settings.signals
         renderer = Renderer()
         self.events = Events(signals.events_replay, signals.lowest_level, renderer.text)
-        self.live = Live(self.events, self._clock)
+        # --- the other workers, where there are some
+        self.crew = self._crew()
+        self.live = Live(self.crew.chorus(self.events) if self.crew else self.events, self._clock)
         self.errors = Errors(signals.events_window, self._clock, renderer.stamp)
         self.emit = self._emit = Bus(
             self._clock.epoch, log.take, self.events.take, self.errors.take
         )
         self._addresses = self._read_addresses()
-        self.pseudonym = f"mcp-sidecar-{token_hex(4)}"
+        # all workers have one, or a loop through two of them went unnoticed for a while
+        self.pseudonym = f"mcp-sidecar-{place.name if place else token_hex(4)}"
         self.fanout = self._fanout(renderer)
         # --- what outlives a call
         self.metrics = Metrics()
@@ -199,6 +209,19 @@ class Sidecar:
         return fanout
 
     def _open_shelf(self) -> Shelf:
+        shelf, place = self._own_shelf(), self._place
+        if place is None:
+            return shelf
+        board = Board(place.room, place.workers + 1, place.index, self._clock.now)
+        return BoardShelf(shelf, board, self._tasks)
+
+    def _crew(self) -> Crew | None:
+        if self._place is None:
+            return None
+        answers: dict[str, Answer] = {"drop": self._drop}
+        return Crew(self._place, self._clock, self._tasks, self._view, answers)
+
+    def _own_shelf(self) -> MemoryShelf | TieredShelf:
         cache = self._settings.cache
         clock = self._clock
         memory = MemoryShelf(cache.max_entries, cache.max_bytes, clock.now, clock.epoch)
@@ -385,7 +408,7 @@ class Sidecar:
             Sources(
                 health=self.health,
                 metrics=self._metrics if self._settings.signals.enable_metrics else None,
-                prometheus=Prometheus(self._seen, self._clock.now, self._tasks).page,
+                prometheus=self._prometheus().page,
                 clear=self._clear,
                 ready=lambda: not self.inbound.draining,
                 live=self.live,
@@ -394,6 +417,10 @@ class Sidecar:
             ),
             token.get_secret_value() if token else None,
         )
+
+    def _prometheus(self) -> Prometheus:
+        fresh = FRESH if self.crew is None else 0.0
+        return Prometheus(self._seen, self._clock.now, self._tasks, fresh=fresh)
 
     # --- what rooms tell each other
 
@@ -471,64 +498,40 @@ class Sidecar:
 
     # --- what the own endpoints show
 
-    def health(self) -> tuple[int, dict[str, Any]]:
+    async def health(self) -> tuple[int, dict[str, Any]]:
         """Return status code and body of `/api/health`."""
-        now = self._clock.now()
-        return report.health(
-            report.Facts(
-                targets=[target.standing(now) for target in self.targets],
-                circuits=self._circuits(),
-                cache=self._cache_facts(),
-                failures=self.metrics.outcomes,
-                tools=self.catalogue.size,
-                uptime=now - self._began,
-                version=__version__,
-            )
-        )
-
-    def _circuits(self) -> dict[str, dict[str, object]]:
-        breakers = [target.breaker for target in self.targets if target.breaker]
-        return {name: shown for one in breakers for name, shown in one.snapshot().items()}
-
-    def _cache_facts(self) -> dict[str, object] | None:
-        if self.shelf is None:
-            return None
-        return {**self.shelf.snapshot(), **self.metrics.cache(self.shelf.kept())}
+        return shown.health(await self._whole(samples=False))
 
     async def _metrics(self) -> dict[str, Any]:
-        kept = self.shelf.kept() if self.shelf is not None else {}
-        return {
-            **await self.metrics.snapshot(kept, self._clock.sleep),
-            "circuits": self._circuits(),
-            "cache": self.shelf.snapshot() if self.shelf is not None else None,
-            "open_streams": self.pools.open_streams,
-            "answered_at_once": self.inbound.express.answered if self.inbound.express else 0,
-            "sessions": len(self.sessions),
-            "concurrency": self.admit.snapshot(),
-            "errors": self.errors.top(),
-            "log_lines_dropped": self._log.dropped,
-            "uptime_seconds": round(self._clock.now() - self._began, 3),
-        }
+        return await shown.metrics(await self._whole(samples=True), self._clock.sleep)
 
-    def _seen(self) -> Seen:
-        """Return what `/metrics` tells, to be rendered elsewhere."""
+    async def _seen(self) -> Seen:
+        return shown.seen(await self._whole(samples=False))
+
+    async def _whole(self, *, samples: bool) -> View:
+        return self._view() if self.crew is None else await self.crew.whole(samples=samples)
+
+    def _view(self) -> View:
+        """Return what this process knows."""
+        now = self._clock.now()
         load: dict[str, Any] = self.admit.snapshot()
-        uptime = self._clock.now() - self._began
-        return Seen(
-            tools=self.metrics.counted(),
-            in_flight=self.metrics.in_flight,
+        breakers = [target.breaker for target in self.targets if target.breaker]
+        return View(
+            metrics=self.metrics,
             answered_at_once=self.inbound.express.answered if self.inbound.express else 0,
-            concurrency=load,
-            shed={reason: load["shed"].get(reason, 0) for reason in REASONS},
-            circuits=self._circuits(),
-            targets=[self._reached(target, load["in_flight"]) for target in self.targets],
+            load=load,
+            circuits={name: told for one in breakers for name, told in one.snapshot().items()},
+            standings=[target.standing(now) for target in self.targets],
+            reached=[self._reached(target, load["in_flight"]) for target in self.targets],
             cache=self.shelf.snapshot() if self.shelf is not None else None,
+            kept=self.shelf.kept() if self.shelf is not None else {},
             sessions=len(self.sessions),
             open_streams=self.pools.open_streams,
+            tools=self.catalogue.size,
+            errors=self.errors.top(),
             log_lines_dropped=self._log.dropped,
-            began=self._clock.epoch() - uptime,
-            uptime=uptime,
-            version=__version__,
+            began=self._clock.epoch() - (now - self._began),
+            uptime=now - self._began,
         )
 
     def _reached(self, target: Target, admitted: int) -> Reached:
@@ -543,25 +546,49 @@ class Sidecar:
         )
 
     async def _clear(self, narrowed: Mapping[str, str]) -> dict[str, Any]:
-        cleared: int | None = 0
         age = float(narrowed.get("older_than", 0.0))
-        if self.shelf is not None and age > 0:
-            cleared = await self.shelf.expire(self._clock.epoch() - age)
-        elif self.shelf is not None:
-            key = narrowed.get("key")
-            scope = scopes.narrowed(narrowed.get("service"), narrowed.get("tool"))
-            cleared = await self.shelf.invalidate(scopes.of_key(key) if key else scope)
+        before = self._clock.epoch() - age if age > 0 else 0.0
+        key = narrowed.get("key")
+        scope = scopes.narrowed(narrowed.get("service"), narrowed.get("tool"))
+        scope = scopes.of_key(key) if key else scope
+        # the others count and drop; then they are told for good, with those that did not answer
+        found = await self.crew.neighbours.ask("drop", (scope, before)) if self.crew else {}
+        cleared: int | None = 0
+        if self.shelf is not None:
+            work = self.shelf.expire(before) if before else self.shelf.invalidate(scope)
+            cleared = await work
+        cleared = None if cleared is None else cleared + sum(found.values())
         said = " ".join(f"{name}={value}" for name, value in narrowed.items())
         self._emit("cache.cleared", scope=said or "all", entries=cleared)
-        return {"cleared": dict(narrowed) or "all", "entries": cleared}
+        answer = {"cleared": dict(narrowed) or "all", "entries": cleared}
+        if self._place is not None:
+            answer["workers"] = Answered(self._place.workers, 1 + len(found))._asdict()
+        return answer
+
+    async def _drop(self, said: Any) -> int:
+        """Drop what another worker clears; return how many."""
+        scope, before = said
+        shelf = self.shelf
+        return shelf.hear(Notice(scope, before=before)) if isinstance(shelf, BoardShelf) else 0
 
     # --- life
+
+    async def meet(self) -> None:
+        """Let the other workers find this one, before anybody calls. Raises OSError."""
+        if self.crew is not None:
+            await self.crew.open()
+        place = self._place
+        if place is not None and place.again and self.shelf is not None:
+            # the one before may have died with a write under way, of which Redis has not heard
+            await self.shelf.invalidate("", self._settings.cache.quarantine)
 
     def start(self) -> None:
         """Begin to watch the server."""
         for target in self.targets:
             self._tasks(target.monitor.run(), "health monitor")
         self._tasks(self.errors.run(self._emit), "count errors")
+        if self.crew is not None:
+            self._tasks(self.crew.run(), "write down the counts")
         if self.fanout is not None:
             self._tasks(self.fanout.send(), "send events")
             self._tasks(self.fanout.listen(), "hear events")
@@ -587,6 +614,8 @@ class Sidecar:
 
     async def aclose(self) -> None:
         """Let go of everything."""
+        if self.crew is not None:
+            await self.crew.aclose()
         await self._tasks.end()
         await self.pools.aclose()
         if self.shelf is not None:

@@ -60,6 +60,10 @@ def run(**typed: str | None) -> None:
     settings, warnings = _settings(typed)
     from mcp_proxy import serving  # noqa: PLC0415 - --help stays quick
 
+    if settings.server.workers > 1:
+        from mcp_proxy.workers import Supervisor  # noqa: PLC0415
+
+        sys.exit(Supervisor(settings, warnings).run())
     log = serving.open_log(settings)
     sys.exit(serving.run(serving.serve(settings, warnings, log)))
 

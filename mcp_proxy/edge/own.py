@@ -26,7 +26,7 @@ _LONG = 1e9  # seconds
 class Sources:
     """Where the answers come from; the assembly joins them."""
 
-    health: Callable[[], tuple[int, dict[str, Any]]]
+    health: Callable[[], Awaitable[tuple[int, dict[str, Any]]]]
     metrics: Callable[[], Awaitable[dict[str, Any]]] | None  # None: MCP_ENABLE_METRICS is false
     # content type and page in TEXT or OPENMETRICS
     prometheus: Callable[[Form], Awaitable[tuple[str, bytes]]]
@@ -100,7 +100,7 @@ class Own:
         return shown({"status": "ready" if ready else "draining"}, 200 if ready else 503)
 
     async def _health(self, _: web.BaseRequest) -> Reply:
-        status, report = self._sources.health()
+        status, report = await self._sources.health()
         return shown(report, status)
 
     async def _metrics(self, request: web.BaseRequest) -> Reply:

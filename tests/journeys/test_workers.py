@@ -1,0 +1,483 @@
+"""Several processes on one port: what clients and operators see of it (docs/workers.md)."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families as read_text
+
+from tests.edge.wire import Client, Exchange, Upstream, answer, bound, get, post
+from tests.journeys.conftest import ROOT
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux spreads connections")
+
+
+class Sidecar:
+    """The command with several workers, and what it says line by line."""
+
+    def __init__(self, url: str, workers: int = 2, **environment: str) -> None:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("MCP_")}
+        clean.pop("REDIS_URL", None)
+        self.popen = subprocess.Popen(
+            [sys.executable, "-m", "mcp_proxy", "run", "--upstream", url, "--port", "0"],
+            env={**clean, "MCP_WORKERS": str(workers), "MCP_RESTART_GRACE": "0", **environment},
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        self.lines: list[bytes] = []
+        self._more = threading.Condition()
+        self.reads = threading.Event()  # cleared: what is written has to wait
+        self.reads.set()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.popen.stdout is not None
+        for line in self.popen.stdout:
+            self.reads.wait()
+            with self._more:
+                self.lines.append(line)
+                self._more.notify_all()
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.lines]
+
+    def told(self, name: str) -> list[dict[str, Any]]:
+        return [event for event in self.events if event["event"] == name]
+
+    def until(self, name: str, number: int = 1) -> dict[str, Any]:
+        """Wait until an event was told so often; return the last of them."""
+        with self._more:
+            assert self._more.wait_for(lambda: len(self.told(name)) >= number, 20), self.lines
+        return self.told(name)[-1]
+
+    @property
+    def port(self) -> int:
+        return int(self.until("proxy.started")["urls"][0].rpartition(":")[2])
+
+    def workers(self) -> list[int]:
+        """Return the process ids of the workers."""
+        path = Path(f"/proc/{self.popen.pid}/task/{self.popen.pid}/children")
+        return [int(pid) for pid in path.read_text().split()]
+
+    def end(self, number: signal.Signals | None = signal.SIGTERM) -> tuple[int, str]:
+        """Return the exit code and what it complained of."""
+        if number is not None:
+            self.popen.send_signal(number)
+        assert self.popen.stderr is not None
+        complaint = self.popen.stderr.read().decode()
+        code = self.popen.wait(20)
+        self._reader.join(5)
+        return code, complaint
+
+    def kill(self) -> None:
+        self.popen.kill()
+        self.popen.wait()
+        self.reads.set()
+        self._reader.join(5)
+        for pipe in (self.popen.stdout, self.popen.stderr):
+            assert pipe is not None
+            pipe.close()
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    server = Upstream()
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> str:
+    file = tmp_path / "rules.toml"
+    file.write_text('[tools."read*"]\nread_only = true\n')
+    return str(file)
+
+
+@pytest.fixture
+def start(rules: str) -> Iterator[Callable[..., Sidecar]]:
+    started: list[Sidecar] = []
+
+    def begin(url: str, workers: int = 2, **environment: str) -> Sidecar:
+        started.append(Sidecar(url, workers, MCP_CONFIG_FILE=rules, **environment))
+        return started[-1]
+
+    yield begin
+    for sidecar in started:
+        sidecar.kill()
+
+
+class Pinned:
+    """Connections, one to each worker: `X-Request-Id` begins with what is each one's own."""
+
+    def __init__(self, port: int, stack: AsyncExitStack) -> None:
+        self._port = port
+        self._stack = stack
+        self.by_worker: dict[str, Client] = {}
+
+    async def open(self) -> Client:
+        client = Client(*await asyncio.open_connection("127.0.0.1", self._port))
+        self._stack.push_async_callback(client.close)
+        return client
+
+    async def to(self, workers: int) -> list[Client]:
+        """Return a connection to each of so many workers."""
+        async with asyncio.timeout(20):
+            while len(self.by_worker) < workers:
+                client = await self.open()
+                said = await client.ask(get("/other"))
+                self.by_worker.setdefault(said["X-Request-Id"][:8], client)
+        return list(self.by_worker.values())
+
+
+@pytest.fixture
+async def pinned() -> AsyncIterator[Callable[[Sidecar], Pinned]]:
+    async with AsyncExitStack() as stack:
+        yield lambda sidecar: Pinned(sidecar.port, stack)
+
+
+def call(name: str, **params: Any) -> bytes:
+    return post("/api/call-tool", {"service": "s", "tool_name": name, "params": params})
+
+
+def ok(data: str) -> bytes:
+    text = {"success": True, "data": data, "error": None, "timestamp": "t"}
+    return answer(json.dumps(text).encode())
+
+
+async def counting(exchange: Exchange) -> None:
+    """A server whose reads tell what its writes have made of it."""
+    if b"write" in exchange.asked.body:
+        counting.value += 1  # type: ignore[attr-defined]
+    await exchange.send(ok(str(counting.value)))  # type: ignore[attr-defined]
+
+
+def sums(page: bytes) -> dict[str, float]:
+    """Return all counters of a page by name and labels."""
+    return {
+        f"{one.name}{sorted(one.labels.items())}": one.value
+        for family in read_text(page.decode())
+        if family.type in {"counter", "histogram"}
+        for one in family.samples
+    }
+
+
+async def test_both_workers_answer_and_whoever_is_asked_speaks_for_both(
+    start: Callable[..., Sidecar], upstream: Upstream, pinned: Callable[[Sidecar], Pinned]
+) -> None:
+    upstream.plays(ok("x"))
+    sidecar = await asyncio.to_thread(start, upstream.url)
+    clients = await pinned(sidecar).to(2)
+    for number, client in enumerate(clients):
+        for _ in range(3 + number):
+            assert (await client.ask(call("read"))).status == 200
+    for client in clients:
+        shown = (await client.ask(get("/api/metrics"))).json
+        assert shown["workers"] == {"asked": 2, "answered": 2}
+        (row,) = [row for row in shown["tools"] if row["tool"] == "read"]
+        assert row["requests"] == 7
+        assert row["cache"]["hits"] + row["cache"]["misses"] == 7
+        assert row["cache"]["entries"] == 2  # one in each worker's memory
+        page = (await client.ask(get("/metrics"))).body
+        verdict = [("service", "s"), ("tool", "read"), ("verdict", "ok")]
+        assert sums(page)[f"mcp_sidecar_calls_total{verdict}"] == 7
+        assert b"\nmcp_sidecar_workers 2.0\n" in page
+        health = (await client.ask(get("/api/health"))).json
+        assert health["status"] == "healthy"
+        assert health["workers"] == {"asked": 2, "answered": 2}
+        assert health["cache"]["entries"] == 2
+    (started,) = sidecar.told("proxy.started")
+    assert started["workers"] == 2
+    code, complaint = await asyncio.to_thread(sidecar.end)
+    assert (code, complaint) == (0, "")
+
+
+async def test_counters_never_go_back_when_a_worker_is_killed(
+    start: Callable[..., Sidecar], upstream: Upstream, pinned: Callable[[Sidecar], Pinned]
+) -> None:
+    upstream.plays(ok("x"))
+    sidecar = await asyncio.to_thread(start, upstream.url)
+    connections = pinned(sidecar)
+    clients = await connections.to(2)
+    for client in clients:
+        for number in range(5):
+            await client.ask(call("read", n=number))
+    last = sums((await clients[0].ask(get("/metrics"))).body)
+    victim = sidecar.workers()[0]
+    os.kill(victim, signal.SIGKILL)
+    told = False
+    async with bound(20):
+        while not told or not sidecar.told("worker.started"):
+            told = True
+            client = await connections.open()
+            try:
+                said = await client.ask(get("/metrics"))
+            except (ConnectionError, asyncio.IncompleteReadError):  # it was in the dead one's queue
+                continue
+            page = sums(said.body)
+            fallen = {
+                name: (last[name], page.get(name, 0))
+                for name in last
+                if page.get(name, 0) < last[name]
+            }
+            assert fallen == {}
+            last = page
+    assert sidecar.until("worker.ended")["reason"] == "signal 9"
+    assert victim not in sidecar.workers()
+    assert len(sidecar.workers()) == 2
+    connections.by_worker.clear()
+    clients = await connections.to(2)
+    for client in clients:
+        assert (await client.ask(call("read", n=1))).status == 200
+    shown = (await clients[0].ask(get("/api/metrics"))).json
+    (row,) = [row for row in shown["tools"] if row["tool"] == "read"]
+    assert row["requests"] == 12
+
+
+async def test_no_read_is_older_than_the_answer_of_a_write(
+    start: Callable[..., Sidecar], upstream: Upstream, pinned: Callable[[Sidecar], Pinned]
+) -> None:
+    """DESIGN section 4, Invalidation: before its answer goes out, whichever worker is asked then."""
+    counting.value = 0  # type: ignore[attr-defined]
+    upstream.plays(counting)
+    sidecar = await asyncio.to_thread(start, upstream.url, 3)
+    clients = await pinned(sidecar).to(3)
+    hits = 0
+    for number in range(300):
+        writer = clients[number % 3]
+        for reader in clients:  # so that all have something old
+            await reader.ask(call("read"))
+        written = int((await writer.ask(call("write"))).json["data"])
+        found = await asyncio.gather(*[reader.ask(call("read")) for reader in clients])
+        assert [int(said.json["data"]) for said in found] == [written] * 3
+        again = [await reader.ask(call("read")) for reader in clients]
+        hits += sum("hit" in said["Cache-Status"] for said in again)
+    assert hits == 900, "else nothing was there to be stale"
+
+
+async def test_a_clear_is_for_all(
+    start: Callable[..., Sidecar], upstream: Upstream, pinned: Callable[[Sidecar], Pinned]
+) -> None:
+    upstream.plays(ok("x"))
+    sidecar = await asyncio.to_thread(start, upstream.url)
+    clients = await pinned(sidecar).to(2)
+    for body in ({}, {"tool": "read"}, {"older_than": 0.001}):
+        for client in clients:
+            await client.ask(call("read"))
+            assert "hit" in (await client.ask(call("read")))["Cache-Status"]
+        await asyncio.sleep(0.01)
+        cleared = (await clients[0].ask(post("/api/cache/clear", body))).json
+        assert cleared["entries"] == 2
+        assert cleared["workers"] == {"asked": 2, "answered": 2}
+        for client in clients:
+            assert "hit" not in (await client.ask(call("read")))["Cache-Status"]
+
+
+async def events(client: Client, number: int) -> list[dict[str, Any]]:
+    """Read so many events of a stream."""
+    found: list[dict[str, Any]] = []
+    text = b""
+    async with bound(10):
+        while len(found) < number:
+            text += await client.chunk()
+            *blocks, text = text.split(b"\n\n")
+            found += [
+                json.loads(line[6:])
+                for block in blocks
+                for line in block.split(b"\n")
+                if line.startswith(b"data: ")
+            ]
+    return found
+
+
+async def test_a_watcher_hears_all_workers_and_loses_nothing_when_it_moves(
+    start: Callable[..., Sidecar], upstream: Upstream, pinned: Callable[[Sidecar], Pinned]
+) -> None:
+    upstream.plays(ok("x"))
+    sidecar = await asyncio.to_thread(start, upstream.url)
+    connections = pinned(sidecar)
+    clients = await connections.to(2)
+    for index, client in enumerate(clients):
+        await client.ask(call(f"read{index}"))
+    watcher = await connections.open()
+    await watcher.send(get("/api/events?type=tool.call.completed&replay=2"))
+    await watcher.head()
+    assert [event["tool"] for event in await events(watcher, 2)] == ["read0", "read1"]
+    for index in range(10):
+        await clients[index % 2].ask(call(f"live{index}"))
+    heard = await events(watcher, 10)
+    assert [event["tool"] for event in heard] == [f"live{index}" for index in range(10)]
+    seen = heard[6]["id"]
+    for index in range(10, 14):
+        await clients[index % 2].ask(call(f"live{index}"))
+    for _ in range(4):  # at whichever worker
+        other = await connections.open()
+        await other.send(get(f"/api/events?type=tool.call.completed&last_event_id={seen}"))
+        await other.head()
+        missed = await events(other, 7)
+        assert [event["tool"] for event in missed] == [f"live{index}" for index in range(7, 14)]
+
+
+async def test_all_calls_under_way_are_finished(
+    start: Callable[..., Sidecar], upstream: Upstream, pinned: Callable[[Sidecar], Pinned]
+) -> None:
+    """F26: 0 calls lost at either worker."""
+    go_on = asyncio.Event()
+
+    async def slow(exchange: Exchange) -> None:
+        if b"slow" in exchange.asked.body:
+            await go_on.wait()
+        await exchange.send(ok("x"))
+
+    upstream.plays(slow)
+    sidecar = await asyncio.to_thread(start, upstream.url)
+    connections = pinned(sidecar)
+    clients = await connections.to(2)
+    before = len(upstream.asked)
+    for client in clients:
+        await client.send(call("slow"))
+    await upstream.until(lambda: len(upstream.asked) == before + 2)
+    sidecar.popen.send_signal(signal.SIGTERM)
+    await asyncio.to_thread(sidecar.until, "proxy.draining", 2)
+    go_on.set()
+    for client in clients:
+        assert (await client.hear("POST")).status == 200
+    assert (await asyncio.to_thread(sidecar.end, None))[0] == 0
+
+
+async def test_a_call_that_outlasts_the_grace_makes_it_unclean(
+    start: Callable[..., Sidecar], upstream: Upstream, pinned: Callable[[Sidecar], Pinned]
+) -> None:
+    async def never(exchange: Exchange) -> None:
+        if b"slow" in exchange.asked.body:
+            await exchange.left()
+        else:
+            await exchange.send(ok("x"))
+
+    upstream.plays(never)
+    sidecar = await asyncio.to_thread(start, upstream.url, 2, MCP_SHUTDOWN_GRACE="0.5")
+    client, _ = await pinned(sidecar).to(2)
+    before = len(upstream.asked)
+    await client.send(call("slow"))
+    await upstream.until(lambda: len(upstream.asked) == before + 1)
+    began = time.monotonic()
+    assert (await asyncio.to_thread(sidecar.end))[0] == 3
+    assert time.monotonic() - began < 0.5 + 2.0
+
+
+async def test_a_second_signal_ends_at_once(
+    start: Callable[..., Sidecar], upstream: Upstream, pinned: Callable[[Sidecar], Pinned]
+) -> None:
+    async def never(exchange: Exchange) -> None:
+        if b"slow" in exchange.asked.body:
+            await exchange.left()
+        else:
+            await exchange.send(ok("x"))
+
+    upstream.plays(never)
+    sidecar = await asyncio.to_thread(start, upstream.url)
+    client, _ = await pinned(sidecar).to(2)
+    before = len(upstream.asked)
+    await client.send(call("slow"))
+    await upstream.until(lambda: len(upstream.asked) == before + 1)
+    sidecar.popen.send_signal(signal.SIGTERM)
+    await asyncio.to_thread(sidecar.until, "proxy.draining", 2)
+    began = time.monotonic()
+    assert (await asyncio.to_thread(sidecar.end))[0] == 3
+    assert time.monotonic() - began < 4.0, "the grace is 8 s"
+
+
+async def test_workers_do_not_outlive_their_supervisor(
+    start: Callable[..., Sidecar], upstream: Upstream
+) -> None:
+    sidecar = await asyncio.to_thread(start, upstream.url)
+    assert sidecar.port
+    workers = sidecar.workers()
+    sidecar.kill()
+    async with bound(10):
+        while any(Path(f"/proc/{pid}").exists() for pid in workers):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    with socket.socket() as again:
+        again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        again.bind(("127.0.0.1", sidecar.port))
+
+
+async def test_a_port_in_use_is_said_once(
+    start: Callable[..., Sidecar], upstream: Upstream
+) -> None:
+    """Also where another sidecar has workers: it must not get half of the calls."""
+    first = await asyncio.to_thread(start, upstream.url)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        for port in (first.port, taken.getsockname()[1]):
+            found = await asyncio.to_thread(
+                subprocess.run,
+                [
+                    sys.executable,
+                    "-m",
+                    "mcp_proxy",
+                    "run",
+                    "--upstream",
+                    "http://localhost:9",
+                    "--port",
+                    str(port),
+                ],
+                env={"PATH": "", "MCP_WORKERS": "2"},
+                cwd=ROOT,
+                capture_output=True,
+                timeout=20,
+                check=False,
+            )
+            assert found.returncode == 1
+            assert found.stderr.decode() == (
+                f"mcp-sidecar: cannot listen on localhost:{port} (Address already in use); "
+                "choose another with --host and --port\n"
+            )
+
+
+def test_settings_that_cannot_be_used_are_said_once(start: Callable[..., Sidecar]) -> None:
+    sidecar = start("http://localhost:9", 2, MCP_CACHE_TTL="nan")
+    code, complaint = sidecar.end(None)
+    assert code == 2
+    assert complaint.count("MCP_CACHE_TTL") == 1
+
+
+def test_a_setting_warns_once(start: Callable[..., Sidecar]) -> None:
+    sidecar = start("http://localhost:9", 3, MCP_PROT="1")
+    assert sidecar.port
+    assert sidecar.end()[0] == 0
+    assert len(sidecar.told("config.warning")) == 1
+
+
+async def test_every_line_is_whole_though_many_write(
+    start: Callable[..., Sidecar], upstream: Upstream, pinned: Callable[[Sidecar], Pinned]
+) -> None:
+    """Batches are larger than a pipe takes in one piece (PIPE_BUF), and who reads is slow."""
+    upstream.plays(ok("x"))
+    sidecar = await asyncio.to_thread(start, upstream.url, 4, MCP_CAPTURE="redacted")
+    clients = await pinned(sidecar).to(4)
+
+    async def busy(client: Client) -> None:
+        for number in range(500):
+            await client.ask(call("read", text="x" * 300, number=number % 5))
+
+    sidecar.reads.clear()
+    await asyncio.gather(*[busy(client) for client in clients])
+    sidecar.reads.set()
+    assert (await asyncio.to_thread(sidecar.end))[0] == 0
+    assert len(sidecar.told("tool.call.completed")) == 2000
