@@ -31,6 +31,7 @@ from mcp_proxy.core.watching import LEVELS
 from mcp_proxy.crew import Crew
 from mcp_proxy.edge.inbound import Door, Inbound, Roads
 from mcp_proxy.edge.live import Live
+from mcp_proxy.edge.mail import Owing
 from mcp_proxy.edge.names import Names
 from mcp_proxy.edge.neighbours import Answer
 from mcp_proxy.edge.own import Own, Sources
@@ -123,7 +124,7 @@ class Sidecar:
         )
         self.catalogue = Catalogue()
         self._callers = Callers()
-        self.homes = Homes()
+        self.homes = Homes(self.crew.home if self.crew else None)
         self.targets = self._targets()
         self.fleet = Fleet({target.name: target.presence for target in self.targets})
         self._discovering = False
@@ -176,6 +177,7 @@ class Sidecar:
             self._own(),
             clock=self._clock,
             spawn=self._tasks,
+            elsewhere=self.crew.posted if self.crew else None,
         )
 
     # --- parts, from settings
@@ -218,7 +220,12 @@ class Sidecar:
     def _crew(self) -> Crew | None:
         if self._place is None:
             return None
-        answers: dict[str, Answer] = {"drop": self._drop}
+        answers: dict[str, Answer] = {
+            "drop": self._drop,
+            "home": self._home,
+            "posted": self._posted,
+            "tools changed": self._tools_changed,
+        }
         return Crew(self._place, self._clock, self._tasks, self._view, answers)
 
     def _own_shelf(self) -> MemoryShelf | TieredShelf:
@@ -300,12 +307,18 @@ class Sidecar:
 
     def _admit(self) -> Admit:
         concurrency = self._settings.concurrency
+        # what the server bears does not grow with our processes: each gets its share, rounded up
+        workers = self._place.workers if self._place else 1
+        limit, per_tool, queue = (
+            -(-bound // workers)
+            for bound in (concurrency.limit, concurrency.per_tool, concurrency.queue)
+        )
         return Admit(
-            Bounds(concurrency.limit, concurrency.per_tool, concurrency.queue),
+            Bounds(limit, per_tool, queue),
             self._clock,
             self._emit,
             deadline=self._settings.server.request_timeout,
-            gradient=Gradient(concurrency.limit) if concurrency.adaptive else None,
+            gradient=Gradient(limit) if concurrency.adaptive else None,
             restarting=lambda: self.fleet.restarting,
         )
 
@@ -350,6 +363,7 @@ class Sidecar:
             self._tasks,
             self._emit,
             limit=settings.server.buffer_limit,
+            others=self.crew.moves(self.sessions) if self.crew else None,
         )
 
     def _caching(
@@ -469,6 +483,13 @@ class Sidecar:
         """Remember on which target a legacy session lives."""
         self.homes.keep(path, server.name)
 
+    async def _home(self, said: Any) -> str | None:
+        return self.homes.of(said)
+
+    async def _posted(self, said: Any) -> None:
+        address, request_id, owed = said
+        self.inbound.owes(Owing(address, request_id, owed=owed))
+
     async def session_lost(self, call: Call) -> None:
         """Drop what a caller was told in a session that the server has forgotten."""
         if self.shelf is not None:
@@ -477,6 +498,11 @@ class Sidecar:
     async def tools_changed(self) -> None:
         """Drop all stored answers, and what was known of the tools."""
         await self.answers_changed()
+        if self.crew is not None:
+            await self.crew.neighbours.ask("tools changed")
+        await self._tools_changed()
+
+    async def _tools_changed(self, _: Any = None) -> None:
         if not self._discovering:
             up = [target for target in self.targets if target.up]
             self._tasks(self._discover((up or self.targets)[0]), "discover tools")

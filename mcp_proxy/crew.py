@@ -11,11 +11,14 @@ import orjson
 from mcp_proxy.chorus import Chorus
 from mcp_proxy.core.clock import Clock, Spawn
 from mcp_proxy.core.place import Place
+from mcp_proxy.edge.mail import Owing
 from mcp_proxy.edge.neighbours import Answer, Neighbours
+from mcp_proxy.moves import Moves
 from mcp_proxy.signals import view as views
 from mcp_proxy.signals.events import Events
 from mcp_proxy.signals.prometheus import of_this_process
 from mcp_proxy.signals.view import Answered, View
+from mcp_proxy.upstream.sessions import Sessions
 
 # Seconds between two reports that nobody asked for: what a worker counted since is lost if it is killed.
 _PERIOD = 1.0
@@ -50,6 +53,21 @@ class Crew:
         chorus = Chorus(events, self.neighbours, self._clock)
         self._answers |= chorus.answers
         return chorus
+
+    def moves(self, sessions: Sessions) -> Moves:
+        """Return what keeps the workers at one about sessions."""
+        moves = Moves(sessions, self.neighbours, self._clock)
+        self._answers |= moves.answers
+        return moves
+
+    async def home(self, said: str) -> str | None:
+        """Return the target of a session or a legacy stream, if another worker knows it."""
+        found = (await self.neighbours.ask("home", said)).values()
+        return next((one for one in found if one is not None), None)
+
+    async def posted(self, owing: Owing) -> None:
+        """Let whoever has the stream know that it owes an answer, or does not any more."""
+        await self.neighbours.ask("posted", tuple(owing))
 
     async def open(self) -> None:
         """Take over what was counted here before, and answer the others. Raises OSError."""

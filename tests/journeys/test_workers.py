@@ -17,7 +17,20 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
-from tests.edge.wire import Client, Exchange, Upstream, answer, bound, get, post
+from tests.edge.wire import (
+    Client,
+    Exchange,
+    Upstream,
+    answer,
+    bound,
+    chunk,
+    get,
+    post,
+    result,
+    rpc,
+    streamed,
+    tool,
+)
 from tests.journeys.conftest import ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux spreads connections")
@@ -409,7 +422,7 @@ async def test_workers_do_not_outlive_their_supervisor(
     workers = sidecar.workers()
     sidecar.kill()
     async with bound(10):
-        while any(Path(f"/proc/{pid}").exists() for pid in workers):  # noqa: ASYNC110
+        while any(Path(f"/proc/{pid}").exists() for pid in workers):  # noqa: ASYNC110, ASYNC240
             await asyncio.sleep(0.02)
     with socket.socket() as again:
         again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -462,6 +475,129 @@ def test_a_setting_warns_once(start: Callable[..., Sidecar]) -> None:
     assert sidecar.port
     assert sidecar.end()[0] == 0
     assert len(sidecar.told("config.warning")) == 1
+
+
+class Forgetful:
+    """A server of the handshake era that can be made to forget its sessions."""
+
+    def __init__(self) -> None:
+        self.opened = 0
+        self.known: set[str] = set()
+        self.noted: list[tuple[str, str]] = []  # session and method
+
+    async def __call__(self, exchange: Exchange) -> None:
+        asked = exchange.asked
+        said = asked.json if asked.body else {}
+        session = asked.all("Mcp-Session-Id")
+        method = said.get("method", "")
+        if method == "initialize":
+            self.opened += 1
+            name = f"session-{self.opened}"
+            self.known.add(name)
+            kept = {"protocolVersion": "2025-11-25", "capabilities": {}}
+            head = (f"Mcp-Session-Id: {name}", "Content-Type: application/json")
+            await exchange.send(answer(result(said["id"], **kept), *head))
+        elif not session or session[0] not in self.known:
+            await exchange.send(answer(b"", status="404 Not Found"))
+        else:
+            self.noted.append((session[0], method))
+            if "id" in said:
+                await exchange.send(
+                    answer(result(said["id"], tools=[]), "Content-Type: application/json")
+                )
+            else:
+                await exchange.send(answer(b"", status="202 Accepted"))
+
+
+def in_session(session: str, message: dict[str, Any]) -> bytes:
+    return post("/mcp", message, f"Mcp-Session-Id: {session}", *MODERN)
+
+
+MODERN = ("MCP-Protocol-Version: 2025-11-25", "Accept: application/json, text/event-stream")
+HELLO = rpc(
+    "initialize",
+    protocolVersion="2025-11-25",
+    capabilities={},
+    clientInfo={"name": "c", "version": "1"},
+)
+
+
+@pytest.mark.parametrize("together", [False, True])
+async def test_a_session_that_one_worker_opened_anew_is_open_for_all(
+    start: Callable[..., Sidecar],
+    upstream: Upstream,
+    pinned: Callable[[Sidecar], Pinned],
+    together: bool,
+) -> None:
+    """Whichever worker meets the loss: one handshake, and the client's id goes on at all."""
+    server = Forgetful()
+    upstream.plays(server)
+    sidecar = await asyncio.to_thread(start, upstream.url, 3, MCP_CACHE_ENABLED="false")
+    clients = await pinned(sidecar).to(3)
+    opened = await clients[0].ask(post("/mcp", HELLO, *MODERN))
+    session = opened["Mcp-Session-Id"]
+    opened_so_far = server.opened
+    for client, message in zip(
+        clients,
+        (
+            {"jsonrpc": "2.0", "method": "notifications/initialized"},
+            rpc("logging/setLevel", level="info"),
+            rpc("resources/subscribe", uri="x:1"),
+        ),
+        strict=True,
+    ):
+        assert (await client.ask(in_session(session, message))).status in {200, 202}
+    for generation in range(2):
+        server.known.clear()
+        server.noted.clear()
+        ask = [client.ask(in_session(session, rpc("prompts/get", name="p"))) for client in clients]
+        found = await asyncio.gather(*ask) if together else [await one for one in ask]
+        assert [said.status for said in found] == [200] * 3
+        assert server.opened == opened_so_far + 1 + generation
+        (now,) = {name for name, _ in server.noted}
+        assert sorted(method for _, method in server.noted) == [
+            "logging/setLevel",
+            "notifications/initialized",
+            *["prompts/get"] * 3,
+            "resources/subscribe",
+        ]
+        assert now == f"session-{server.opened}"
+    assert (await asyncio.to_thread(sidecar.end))[0] == 0
+    assert len(sidecar.told("session.recovered")) == 2
+
+
+async def test_a_legacy_stream_stays_for_an_answer_that_was_asked_of_another_worker(
+    start: Callable[..., Sidecar], upstream: Upstream, pinned: Callable[[Sidecar], Pinned]
+) -> None:
+    """The drain waits for it as if both were at one process (edge/mail)."""
+    answers = asyncio.Event()
+
+    async def legacy(exchange: Exchange) -> None:
+        if exchange.asked.target == "/sse":
+            await exchange.send(
+                streamed(), chunk(b"event: endpoint\ndata: /messages?session_id=1\n\n")
+            )
+            await answers.wait()
+            await exchange.send(chunk(b"event: message\ndata: " + result(7) + b"\n\n"))
+            await exchange.left()
+        elif exchange.asked.target.startswith("/messages"):
+            await exchange.send(answer(b"Accepted", status="202 Accepted"))
+        else:
+            await exchange.send(ok("x"))
+
+    upstream.plays(legacy)
+    sidecar = await asyncio.to_thread(start, upstream.url)
+    here, there = await pinned(sidecar).to(2)
+    await here.send(get("/sse"))
+    await here.head()
+    assert b"endpoint" in await here.chunk()
+    posted = await there.ask(post("/messages?session_id=1", tool("t", 7)))
+    assert posted.status == 202
+    sidecar.popen.send_signal(signal.SIGTERM)
+    await asyncio.to_thread(sidecar.until, "proxy.draining", 2)
+    answers.set()
+    assert result(7) in await here.chunk()
+    assert (await asyncio.to_thread(sidecar.end, None))[0] == 0
 
 
 async def test_every_line_is_whole_though_many_write(
