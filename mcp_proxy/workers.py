@@ -56,6 +56,7 @@ class Supervisor:
         self._now = SystemClock().now
         self._restarts = Restarts(self._size)
         self._workers: dict[int, _Worker] = {}
+        self._have_died: set[int] = set()
         self._due: dict[int, float] = {}  # when a worker that has died is started again
         self._name = token_hex(4)
         self._stops = 0  # signals that came
@@ -180,7 +181,7 @@ class Supervisor:
 
     def _serve(self, index: int, orders: socket.socket) -> int:
         log = opened(self._settings, self._descriptor, self._turns())
-        place = Place(index, self._size, self._name, self._room, again=self._begun)
+        place = Place(index, self._size, self._name, self._room, again=index in self._have_died)
         warnings = self._warnings if place.speaks else []
         try:
             return run(serve(self._settings, warnings, log, Seat(place, self._kept, orders)))
@@ -210,6 +211,7 @@ class Supervisor:
         if self._stops:
             self._worst = max(self._worst, code if code >= 0 else UNCLEAN)
             return
+        self._have_died.add(index)
         # it may have been about to tell the others of a write
         self._board.write(Notice(quarantine=self._settings.cache.quarantine))
         lived = self._now() - worker.began

@@ -39,11 +39,17 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux spre
 class Sidecar:
     """The command with several workers, and what it says line by line."""
 
-    def __init__(self, url: str, workers: int = 2, **environment: str) -> None:
+    def __init__(
+        self, url: str, workers: int = 2, prelude: tuple[str, ...] = (), **environment: str
+    ) -> None:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("MCP_")}
         clean.pop("REDIS_URL", None)
         self.popen = subprocess.Popen(
-            [sys.executable, "-m", "mcp_proxy", "run", "--upstream", url, "--port", "0"],
+            [
+                *(sys.executable, *(prelude or ("-m", "mcp_proxy"))),
+                *("run", "--upstream", url, "--port", "0"),
+            ],
+            start_new_session=True,
             env={**clean, "MCP_WORKERS": str(workers), "MCP_RESTART_GRACE": "0", **environment},
             cwd=ROOT,
             stdout=subprocess.PIPE,
@@ -125,8 +131,8 @@ def rules(tmp_path: Path) -> str:
 def start(rules: str) -> Iterator[Callable[..., Sidecar]]:
     started: list[Sidecar] = []
 
-    def begin(url: str, workers: int = 2, **environment: str) -> Sidecar:
-        started.append(Sidecar(url, workers, MCP_CONFIG_FILE=rules, **environment))
+    def begin(url: str, workers: int = 2, *prelude: str, **environment: str) -> Sidecar:
+        started.append(Sidecar(url, workers, prelude, MCP_CONFIG_FILE=rules, **environment))
         return started[-1]
 
     yield begin
@@ -282,6 +288,41 @@ async def test_no_read_is_older_than_the_answer_of_a_write(
     assert hits == 900, "else nothing was there to be stale"
 
 
+async def test_a_worker_that_stands_still_is_left_out_and_tells_nothing_old_afterwards(
+    start: Callable[..., Sidecar], upstream: Upstream, pinned: Callable[[Sidecar], Pinned]
+) -> None:
+    counting.value = 0  # type: ignore[attr-defined]
+    upstream.plays(counting)
+    sidecar = await asyncio.to_thread(start, upstream.url)
+    one, other = await pinned(sidecar).to(2)
+    for client in (one, other):
+        for _ in range(2):
+            assert (await client.ask(call("read"))).json["data"] == "0"
+    before = sums((await one.ask(get("/metrics"))).body)
+    for still in sidecar.workers():
+        os.kill(still, signal.SIGSTOP)
+        await one.send(call("write"))
+        await other.send(call("write"))
+        # whoever of them is awake answers; the write of the other waits with it
+        waiting = {asyncio.ensure_future(client.hear("POST")): client for client in (one, other)}
+        (answered,), asleep = await asyncio.wait(
+            waiting, return_when=asyncio.FIRST_COMPLETED, timeout=5
+        )
+        written = int(answered.result().json["data"])
+        awake = waiting[answered]
+        page = (await awake.ask(get("/metrics"))).body
+        assert b"\nmcp_sidecar_workers_answering 1.0\n" in page
+        after = sums(page)
+        assert {name for name in before if after.get(name, 0) < before[name]} == set()
+        assert (await awake.ask(get("/api/health"))).json["workers"] == {"asked": 2, "answered": 1}
+        os.kill(still, signal.SIGCONT)
+        (late,) = asleep
+        assert int((await late).json["data"]) == written + 1
+        for client in (one, other):
+            assert int((await client.ask(call("read"))).json["data"]) == written + 1
+        before = sums((await one.ask(get("/metrics"))).body)
+
+
 async def test_a_clear_is_for_all(
     start: Callable[..., Sidecar], upstream: Upstream, pinned: Callable[[Sidecar], Pinned]
 ) -> None:
@@ -412,6 +453,46 @@ async def test_a_second_signal_ends_at_once(
     began = time.monotonic()
     assert (await asyncio.to_thread(sidecar.end))[0] == 3
     assert time.monotonic() - began < 4.0, "the grace is 8 s"
+
+
+async def test_a_signal_to_all_processes_is_one_signal(
+    start: Callable[..., Sidecar], upstream: Upstream, pinned: Callable[[Sidecar], Pinned]
+) -> None:
+    """As Ctrl-C sends it, and systemd: the calls under way are finished."""
+    go_on = asyncio.Event()
+
+    async def slow(exchange: Exchange) -> None:
+        if b"slow" in exchange.asked.body:
+            await go_on.wait()
+        await exchange.send(ok("x"))
+
+    upstream.plays(slow)
+    sidecar = await asyncio.to_thread(start, upstream.url)
+    client, _ = await pinned(sidecar).to(2)
+    before = len(upstream.asked)
+    await client.send(call("slow"))
+    await upstream.until(lambda: len(upstream.asked) == before + 1)
+    os.killpg(sidecar.popen.pid, signal.SIGINT)
+    await asyncio.to_thread(sidecar.until, "proxy.draining", 2)
+    go_on.set()
+    assert (await client.hear("POST")).status == 200
+    assert (await asyncio.to_thread(sidecar.end, None))[0] == 0
+
+
+def test_where_no_worker_can_start_it_ends_and_says_so(start: Callable[..., Sidecar]) -> None:
+    broken = "import mcp_proxy.assembly as a; a.Sidecar.start = lambda _: 1 / 0"
+    sidecar = start(
+        "http://localhost:9", 2, "-c", f"{broken}\nfrom mcp_proxy.cli import main; main()"
+    )
+    code, complaint = sidecar.end(None)
+    assert code == 1
+    assert complaint == (
+        "mcp-sidecar: the workers cannot start: each one ended within a second, "
+        "see what they said before\n"
+    )
+    assert {event["exception"] for event in sidecar.told("proxy.failed")} == {"ZeroDivisionError"}
+    assert len(sidecar.told("worker.ended")) == 5
+    assert sidecar.told("proxy.started") == []
 
 
 async def test_workers_do_not_outlive_their_supervisor(

@@ -77,6 +77,7 @@ def seen(*outcomes: Outcome, **fields: Any) -> Seen:
             began=1_700_000_000.5,
             uptime=20.25,
             version="1.2.3",
+            workers=(21, 20),
         ),
         **fields,
     )  # fmt: skip
