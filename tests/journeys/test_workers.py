@@ -647,6 +647,39 @@ async def test_a_session_that_one_worker_opened_anew_is_open_for_all(
     assert len(sidecar.told("session.recovered")) == 2
 
 
+async def test_a_changed_tool_list_is_read_anew_by_all(
+    start: Callable[..., Sidecar], upstream: Upstream, pinned: Callable[[Sidecar], Pinned]
+) -> None:
+    """Heard on a stream at one: another must not go on keeping the answers of a tool that writes now."""
+    notice = b'data: {"jsonrpc":"2.0","method":"notifications/tools/list_changed"}\n\n'
+    go_on = asyncio.Event()
+
+    async def streams(exchange: Exchange) -> None:
+        if exchange.asked.target == "/mcp":
+            await exchange.send(streamed())
+            await go_on.wait()
+            await exchange.send(chunk(notice))
+            await exchange.left()
+        else:
+            await exchange.send(ok("x"))
+
+    def read() -> int:
+        """Return how often somebody has begun to read the list."""
+        return sum(
+            b"server/discover" in look.body or b"tools/list" in look.body for look in upstream.looks
+        )
+
+    upstream.plays(streams)
+    sidecar = await asyncio.to_thread(start, upstream.url)
+    client, _ = await pinned(sidecar).to(2)
+    await upstream.until(lambda: read() == 2)
+    await client.send(get("/mcp", "Accept: text/event-stream"))
+    await client.head()
+    go_on.set()
+    assert await client.chunk() == notice
+    await upstream.until(lambda: read() == 4)
+
+
 async def test_a_legacy_stream_stays_for_an_answer_that_was_asked_of_another_worker(
     start: Callable[..., Sidecar], upstream: Upstream, pinned: Callable[[Sidecar], Pinned]
 ) -> None:
