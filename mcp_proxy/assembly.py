@@ -187,11 +187,9 @@ class Sidecar:
         if self._settings.signals.events_fanout != "redis":
             return None
         if url is None:
-            self._emit(
-                "config.warning",
-                "warning",
-                message="MCP_EVENTS_FANOUT=redis needs REDIS_URL: events stay with this sidecar",
-            )
+            if self._place is None or self._place.speaks:
+                message = "MCP_EVENTS_FANOUT=redis needs REDIS_URL: events stay with this sidecar"
+                self._emit("config.warning", "warning", message=message)
             return None
         fanout = Fanout(
             url.get_secret_value(),

@@ -13,10 +13,11 @@ from mcp_proxy.signals.said import Said
 
 
 class _Kept:
-    __slots__ = ("said", "text")
+    __slots__ = ("heard", "said", "text")
 
     def __init__(self, said: Said) -> None:
         self.said = said
+        self.heard = "replica" in said.fields  # another sidecar has told it
         self.text: bytes | None = None  # rendered when somebody watches, once for all
 
 
@@ -91,9 +92,12 @@ class Events:
     # --- for another worker (chorus.py)
 
     def before(self, moment: float) -> int:
-        """Return the number of the last event that was told before a moment."""
+        """Return the number of the last event before the first that we told at a moment or later."""
         oldest = self.last - len(self._ring)
-        return oldest + sum(kept.said.when < moment for kept in self._ring)
+        for place, kept in enumerate(self._ring):
+            if not kept.heard and kept.said.when >= moment:
+                return oldest + place
+        return self.last
 
     def when(self, event_id: str) -> float | None:
         """Return the moment of one of our events; None where it is none, or gone."""
@@ -107,9 +111,9 @@ class Events:
     def moments(self, most: int, until: float, *, heard: bool) -> list[float]:
         """Return when the last events were told, at most so many."""
         told = [
-            kept.said.when
+            min(kept.said.when, until)
             for kept in self._ring
-            if kept.said.when <= until and (heard or "replica" not in kept.said.fields)
+            if (heard if kept.heard else kept.said.when <= until)
         ]
         return told[-most:] if most else []
 
@@ -118,21 +122,24 @@ class Events:
     ) -> tuple[str, int, int, bool, list[tuple[float, int, str, str]]]:
         """Return our run, where to go on, what was lost, whether there is more, and the events.
 
-        Those of other sidecars are heard by each worker; only one of them tells them.
+        Those of other sidecars are heard by each worker; only one of them tells them. Their machines
+        have clocks of their own, so they stand at the moment of what we told before them.
         """
         oldest = self.last - len(self._ring)
         lost = max(0, oldest - cursor)
         cursor = max(cursor, oldest)
         found: list[tuple[float, int, str, str]] = []
+        moment = 0.0  # of what we told last
         while cursor < self.last and len(found) < most:
             kept = self._ring[cursor - oldest]
             said = kept.said
-            if said.when > until:
+            if said.when > until and not kept.heard:
                 break
             cursor += 1
-            known = heard or "replica" not in said.fields
+            moment = moment if kept.heard else said.when
+            known = heard or not kept.heard
             if known and wanted.has(said.event, said.level, said.fields.get("tool")):
-                found.append((said.when, cursor, said.event, self._text(kept, cursor).decode()))
+                found.append((moment, cursor, said.event, self._text(kept, cursor).decode()))
         return self.run, cursor, lost, len(found) == most, found
 
     def _text(self, kept: _Kept, number: int) -> bytes:

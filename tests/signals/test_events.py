@@ -206,3 +206,15 @@ def test_moments_are_those_of_the_last_events() -> None:
     assert bench.events.when(f"{run}-3") == 3.0
     for unknown in (f"{run}-2", f"{run}-6", f"{run}-x", "other-3", ""):
         assert bench.events.when(unknown) is None
+
+
+def test_the_clock_of_another_machine_holds_up_nothing() -> None:
+    bench = Bench()
+    tell_at(bench, 1.0)
+    tell_at(bench, 99.0, replica="other")
+    tell_at(bench, 2.0)
+    _, cursor, _, _, found = bench.events.excerpt(0, ALL, 10, 5.0, heard=True)
+    assert cursor == 3
+    assert [when for when, *_ in found] == [1.0, 1.0, 2.0]
+    assert bench.events.before(2.0) == 2
+    assert bench.events.moments(9, 5.0, heard=True) == [1.0, 5.0, 2.0]
