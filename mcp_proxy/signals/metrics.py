@@ -89,7 +89,7 @@ class _Row:
             "codes": dict(self.codes),
             "invalidations": self.invalidations,
             "recent": list(self.recent) if samples else [],
-            "buckets": self.buckets,
+            "buckets": list(self.buckets),
             "exemplars": list(self.exemplars.items()),
         }
 

@@ -224,3 +224,16 @@ def test_of_the_dead_only_what_was_counted_stays() -> None:
     assert found.cache is not None
     assert (found.cache["entries"], found.cache["evicted"], found.cache["max_bytes"]) == (5, 2, 99)
     assert found.kept == {"jira/look": {"entries": 5, "bytes": 50, "evicted": 2}}
+
+
+def test_a_report_is_of_one_moment() -> None:
+    """It is written down before it is told: what is told must not be more than that."""
+    metrics = counted(outcome())
+    sleep = FakeClock().sleep
+    report = asyncio.run(views.report(view(metrics), sleep, samples=True))
+    before = orjson.dumps(report, option=orjson.OPT_NON_STR_KEYS)
+    metrics.began()
+    metrics.ended(outcome(seconds=0.2, trace_id="t", cache="hit", code="internal"))
+    metrics.invalidated("jira", "look")
+    metrics.counted()
+    assert orjson.dumps(report, option=orjson.OPT_NON_STR_KEYS) == before
