@@ -66,7 +66,11 @@ class Moves:
         """Wait until no other worker opens it anew; who dies gives its turn back."""
         number = crc32(session.id.encode("utf-8", "surrogatepass")) % _TURNS
         name = Path(self._neighbours.place.room) / f"turn-{number}"
-        lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:  # the room is gone, as the supervisor is: we end, too
+            yield
+            return
         try:
             while not _taken(lock):
                 await self._clock.sleep(_PAUSE)

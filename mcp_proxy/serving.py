@@ -4,6 +4,7 @@ import asyncio
 import atexit
 import gc
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterator
@@ -146,8 +147,9 @@ async def serve(settings: Settings, warnings: list[str], log: Log, seat: Seat | 
         started()
         clean = await until_stopped(end, by_signals)
     else:
-        orders = Orders(seat.orders, started, sidecar.emit)
+        orders = Orders(seat, started, sidecar.emit)
         clean = await until_stopped(end, orders.heard)
+        orders.leave()
     log.close()
     if not clean:
         # at once: asyncio would wait for whatever does not want to be cancelled
@@ -171,12 +173,14 @@ def _further_warnings(sidecar: "Sidecar", settings: Settings) -> Iterator[str]:
 class Orders:
     """What the supervisor has to say, a line each; its death is the last of it."""
 
-    def __init__(self, orders: socket.socket, started: Callable[[], None], emit: Emit) -> None:
-        self._orders = orders
+    def __init__(self, seat: Seat, started: Callable[[], None], emit: Emit) -> None:
+        self._orders = seat.orders
+        self._room = seat.place.room
         self._started = started
         self._emit = emit
         self._line = b""
         self._stopping = False
+        self._orphaned = False  # the supervisor is dead
 
     def heard(self, stop: Callable[[], None]) -> None:
         """Listen from now on, and say that we serve."""
@@ -184,6 +188,11 @@ class Orders:
         asyncio.get_running_loop().add_reader(self._orders, self._read, stop)
         with suppress(OSError):
             self._orders.send(b"ready")
+
+    def leave(self) -> None:
+        """Remove what the workers shared, where the supervisor is not left to do it."""
+        if self._orphaned:
+            shutil.rmtree(self._room, ignore_errors=True)
 
     def _read(self, stop: Callable[[], None]) -> None:
         try:
@@ -193,6 +202,7 @@ class Orders:
         except OSError:
             said = b""
         if not said:
+            self._orphaned = True
             asyncio.get_running_loop().remove_reader(self._orders)
             if not self._stopping:
                 stop()

@@ -221,8 +221,11 @@ async def test_both_workers_answer_and_whoever_is_asked_speaks_for_both(
         assert health["cache"]["entries"] == 2
     (started,) = sidecar.told("proxy.started")
     assert started["workers"] == 2
+    maps = Path(f"/proc/{sidecar.workers()[0]}/maps").read_text()  # noqa: ASYNC240
+    (room,) = {Path(line.split()[-1]).parent for line in maps.splitlines() if "/board" in line}
     code, complaint = await asyncio.to_thread(sidecar.end)
     assert (code, complaint) == (0, "")
+    assert not room.exists()
 
 
 async def test_counters_never_go_back_when_a_worker_is_killed(
@@ -501,10 +504,14 @@ async def test_workers_do_not_outlive_their_supervisor(
     sidecar = await asyncio.to_thread(start, upstream.url)
     assert sidecar.port
     workers = sidecar.workers()
+    maps = Path(f"/proc/{workers[0]}/maps").read_text()  # noqa: ASYNC240
+    (room,) = {Path(line.split()[-1]).parent for line in maps.splitlines() if "/board" in line}
+    assert room.stat().st_mode & 0o777 == 0o700
     sidecar.kill()
     async with bound(10):
         while any(Path(f"/proc/{pid}").exists() for pid in workers):  # noqa: ASYNC110, ASYNC240
             await asyncio.sleep(0.02)
+    assert not room.exists()
     with socket.socket() as again:
         again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         again.bind(("127.0.0.1", sidecar.port))
