@@ -12,8 +12,8 @@ from contextlib import suppress
 from secrets import token_hex
 from typing import Any
 
-from mcp_proxy import __version__
-from mcp_proxy.core import capture, report, scopes
+from mcp_proxy import shown
+from mcp_proxy.core import capture, scopes
 from mcp_proxy.core.addresses import Address, address
 from mcp_proxy.core.budget import Budget
 from mcp_proxy.core.call import Call, Headers, RawHeaders, Reply
@@ -24,18 +24,22 @@ from mcp_proxy.core.intent import Decisions, Policy, Stack
 from mcp_proxy.core.keys import Callers, Keyring, credentials
 from mcp_proxy.core.origins import Admission
 from mcp_proxy.core.peers import Proxies
+from mcp_proxy.core.place import Place
 from mcp_proxy.core.rules import Annotations, Rule, Rules
 from mcp_proxy.core.shelf import Shelf
 from mcp_proxy.core.traffic import Paths, Traffic
 from mcp_proxy.core.watching import LEVELS
+from mcp_proxy.crew import Crew
 from mcp_proxy.edge.inbound import Door, Inbound, Roads
 from mcp_proxy.edge.live import Live
+from mcp_proxy.edge.mail import Owing
 from mcp_proxy.edge.names import Names
+from mcp_proxy.edge.neighbours import Answer
 from mcp_proxy.edge.own import Own, Sources
 from mcp_proxy.edge.pool import Pools, open_pools
 from mcp_proxy.edge.serve import on_hangup
 from mcp_proxy.effective import effective
-from mcp_proxy.layers.admit import REASONS, Admit, Bounds
+from mcp_proxy.layers.admit import Admit, Bounds
 from mcp_proxy.layers.cache import Cache
 from mcp_proxy.layers.chain import Forward, Layer, join
 from mcp_proxy.layers.clock import SystemClock, Tasks
@@ -58,8 +62,10 @@ from mcp_proxy.signals.errors import Errors
 from mcp_proxy.signals.events import Events
 from mcp_proxy.signals.logs import Log, Renderer
 from mcp_proxy.signals.metrics import Metrics
-from mcp_proxy.signals.prometheus import Prometheus, Reached, Seen
+from mcp_proxy.signals.prometheus import FRESH, Prometheus, Reached, Seen
 from mcp_proxy.signals.said import Said
+from mcp_proxy.signals.view import Answered, View
+from mcp_proxy.stores.board import Board, BoardShelf, Notice
 from mcp_proxy.stores.fanout import Fanout
 from mcp_proxy.stores.memory import MemoryShelf
 from mcp_proxy.stores.redis import RedisShelf, connections, prefix
@@ -86,10 +92,12 @@ class Sidecar:
         log: Log,
         clock: Clock | None = None,
         spans: Spans | None = None,
+        place: Place | None = None,
     ) -> None:
         self._settings = settings
         self._log = log
         self._spans = spans
+        self._place = place  # among several workers
         self._clock = clock or SystemClock()
         self._began = self._clock.now()
         self._tasks = Tasks()
@@ -97,7 +105,9 @@ class Sidecar:
         signals = settings.signals
         renderer = Renderer()
         self.events = Events(signals.events_replay, signals.lowest_level, renderer.text)
-        self.live = Live(self.events, self._clock)
+        # --- the other workers, where there are some
+        self.crew = self._crew()
+        self.live = Live(self.crew.chorus(self.events) if self.crew else self.events, self._clock)
         self.errors = Errors(signals.events_window, self._clock, renderer.stamp)
         self.emit = self._emit = Bus(
             self._clock.epoch,
@@ -107,7 +117,8 @@ class Sidecar:
             debug=signals.lowest_level == "debug",
         )
         self._addresses = self._read_addresses()
-        self.pseudonym = f"mcp-sidecar-{token_hex(4)}"
+        # all workers have one, or a loop through two of them went unnoticed for a while
+        self.pseudonym = f"mcp-sidecar-{place.name if place else token_hex(4)}"
         self.fanout = self._fanout(renderer)
         # --- what outlives a call
         self.metrics = Metrics()
@@ -120,7 +131,7 @@ class Sidecar:
         )
         self.catalogue = Catalogue()
         self._callers = Callers()
-        self.homes = Homes()
+        self.homes = Homes(self.crew.home if self.crew else None)
         self.targets = self._targets()
         self.fleet = Fleet({target.name: target.presence for target in self.targets})
         self._discovering = False
@@ -145,9 +156,16 @@ class Sidecar:
         self._bare = self._origin(lambda target: target.outbound)
         self._tunnel = self._origin(lambda target: target.tunnel)
         self._reloading = Lock()
+        self._reloaded = False
         self._own = self._endpoints()
         built = self._built()
-        self.inbound = Inbound(*built, self._own, clock=self._clock, spawn=self._tasks)
+        self.inbound = Inbound(
+            *built,
+            self._own,
+            clock=self._clock,
+            spawn=self._tasks,
+            elsewhere=self.crew.posted if self.crew else None,
+        )
 
     # --- what holds no state, and is made anew when settings are read anew
 
@@ -197,6 +215,23 @@ class Sidecar:
 
     async def reload(self) -> tuple[dict[str, Any], list[str]]:
         """Read the settings anew; return what has changed, or what is wrong: then nothing has."""
+        found, faults = await self._reload_here()
+        if self.crew is not None and not faults:
+            await self.crew.neighbours.ask("reload")
+        return found, faults
+
+    def reload_soon(self) -> None:
+        """Begin to read the settings anew."""
+        self._tasks(self.reload(), "reload")
+
+    async def _reload_too(self, _: Any) -> None:
+        """Read the settings that another worker has read."""
+        await self._reload_here()
+
+    async def _was_reloaded(self, _: Any) -> bool:
+        return self._reloaded
+
+    async def _reload_here(self) -> tuple[dict[str, Any], list[str]]:
         async with self._reloading:
             try:
                 read = await to_thread(self._settings.again)
@@ -206,6 +241,7 @@ class Sidecar:
                 return {}, error.faults
             found = change(self._settings, read)
             self._adopt(found.settings)
+            self._reloaded = True
         keys: dict[str, Any] = {"changed": found.changed, "restart": found.restart}
         self._emit("config.reloaded", "info", **keys)
         for key in found.restart:
@@ -220,11 +256,9 @@ class Sidecar:
         if self._settings.signals.events_fanout != "redis":
             return None
         if url is None:
-            self._emit(
-                "config.warning",
-                "warning",
-                message="MCP_EVENTS_FANOUT=redis needs REDIS_URL: events stay with this sidecar",
-            )
+            if self._place is None or self._place.speaks:
+                message = "MCP_EVENTS_FANOUT=redis needs REDIS_URL: events stay with this sidecar"
+                self._emit("config.warning", "warning", message=message)
             return None
         fanout = Fanout(
             url.get_secret_value(),
@@ -244,6 +278,27 @@ class Sidecar:
         return fanout
 
     def _open_shelf(self) -> Shelf:
+        shelf, place = self._own_shelf(), self._place
+        if place is None:
+            return shelf
+        board = Board(place.room, place.workers + 1, place.index, self._clock.now)
+        return BoardShelf(shelf, board, self._tasks)
+
+    def _crew(self) -> Crew | None:
+        if self._place is None:
+            return None
+        answers: dict[str, Answer] = {
+            "drop": self._drop,
+            "home": self._home,
+            "posted": self._posted,
+            "reload": self._reload_too,
+            "reloaded": self._was_reloaded,
+            "reset": self._reset_here,
+            "tools changed": self._tools_changed,
+        }
+        return Crew(self._place, self._clock, self._tasks, self._view, answers)
+
+    def _own_shelf(self) -> MemoryShelf | TieredShelf:
         cache = self._settings.cache
         clock = self._clock
         memory = MemoryShelf(cache.max_entries, cache.max_bytes, clock.now, clock.epoch)
@@ -322,12 +377,18 @@ class Sidecar:
 
     def _admit(self) -> Admit:
         concurrency = self._settings.concurrency
+        # what the server bears does not grow with our processes: each gets its share, rounded up
+        workers = self._place.workers if self._place else 1
+        limit, per_tool, queue = (
+            -(-bound // workers)
+            for bound in (concurrency.limit, concurrency.per_tool, concurrency.queue)
+        )
         return Admit(
-            Bounds(concurrency.limit, concurrency.per_tool, concurrency.queue),
+            Bounds(limit, per_tool, queue),
             self._clock,
             self._emit,
             deadline=self._settings.server.request_timeout,
-            gradient=Gradient(concurrency.limit) if concurrency.adaptive else None,
+            gradient=Gradient(limit) if concurrency.adaptive else None,
             restarting=lambda: self.fleet.restarting,
         )
 
@@ -374,6 +435,7 @@ class Sidecar:
             self._tasks,
             self._emit,
             limit=settings.server.buffer_limit,
+            others=self.crew.moves(self.sessions) if self.crew else None,
         )
 
     def _caching(self, shelf: Shelf | None) -> tuple[Cache | None, Coalesce | None]:
@@ -435,7 +497,7 @@ class Sidecar:
             Sources(
                 health=self.health,
                 metrics=self._metrics if self._settings.signals.enable_metrics else None,
-                prometheus=Prometheus(self._seen, self._clock.now, self._tasks).page,
+                prometheus=self._prometheus().page,
                 clear=self._clear,
                 reset=self._reset,
                 ready=lambda: not self.inbound.draining,
@@ -446,6 +508,10 @@ class Sidecar:
             ),
             token.get_secret_value() if token else None,
         )
+
+    def _prometheus(self) -> Prometheus:
+        fresh = FRESH if self.crew is None else 0.0
+        return Prometheus(self._seen, self._clock.now, self._tasks, fresh=fresh)
 
     # --- what rooms tell each other
 
@@ -494,6 +560,13 @@ class Sidecar:
         """Remember on which target a legacy session lives."""
         self.homes.keep(path, server.name)
 
+    async def _home(self, said: Any) -> str | None:
+        return self.homes.of(said)
+
+    async def _posted(self, said: Any) -> None:
+        address, request_id, owed = said
+        self.inbound.owes(Owing(address, request_id, owed=owed))
+
     async def session_lost(self, call: Call) -> None:
         """Drop what a caller was told in a session that the server has forgotten."""
         if self.shelf is not None:
@@ -502,6 +575,11 @@ class Sidecar:
     async def tools_changed(self) -> None:
         """Drop all stored answers, and what was known of the tools."""
         await self.answers_changed()
+        if self.crew is not None:
+            await self.crew.neighbours.ask("tools changed")
+        await self._tools_changed()
+
+    async def _tools_changed(self, _: Any = None) -> None:
         if not self._discovering:
             up = [target for target in self.targets if target.up]
             self._tasks(self._discover((up or self.targets)[0]), "discover tools")
@@ -523,73 +601,57 @@ class Sidecar:
 
     # --- what the own endpoints show
 
-    def health(self) -> tuple[int, dict[str, Any]]:
+    async def health(self) -> tuple[int, dict[str, Any]]:
         """Return status code and body of `/api/health`."""
-        now = self._clock.now()
-        return report.health(
-            report.Facts(
-                targets=[target.standing(now) for target in self.targets],
-                circuits=self._circuits(),
-                cache=self._cache_facts(),
-                failures=self.metrics.outcomes,
-                tools=self.catalogue.size,
-                uptime=now - self._began,
-                version=__version__,
-            )
-        )
+        return shown.health(await self._whole(samples=False))
 
-    def _circuits(self) -> dict[str, dict[str, object]]:
-        breakers = [target.breaker for target in self.targets if target.breaker]
-        return {name: shown for one in breakers for name, shown in one.snapshot().items()}
+    async def _metrics(self) -> dict[str, Any]:
+        return await shown.metrics(await self._whole(samples=True), self._clock.sleep)
 
-    def _reset(self, name: str | None) -> list[str]:
+    async def _reset(self, name: str | None) -> list[str]:
         """Close circuits; raises KeyError when there is none of that name."""
+        found = await self.crew.neighbours.ask("reset", name) if self.crew else {}
+        closed = [await self._reset_here(name), *found.values()]
+        if all(one is None for one in closed):
+            raise KeyError(name)
+        return sorted({circuit for one in closed for circuit in one or ()})
+
+    async def _reset_here(self, name: str | None) -> list[str] | None:
+        """Close circuits of this process; return None when there is none of that name."""
         breakers = [target.breaker for target in self.targets if target.breaker]
         if name is not None:
             breakers = [one for one in breakers if name in one.snapshot()]
             if not breakers:
-                raise KeyError(name)
+                return None
         return [closed for one in breakers for closed in one.reset(name)]
 
-    def _cache_facts(self) -> dict[str, object] | None:
-        if self.shelf is None:
-            return None
-        return {**self.shelf.snapshot(), **self.metrics.cache(self.shelf.kept())}
+    async def _seen(self) -> Seen:
+        return shown.seen(await self._whole(samples=False))
 
-    async def _metrics(self) -> dict[str, Any]:
-        kept = self.shelf.kept() if self.shelf is not None else {}
-        return {
-            **await self.metrics.snapshot(kept, self._clock.sleep),
-            "circuits": self._circuits(),
-            "cache": self.shelf.snapshot() if self.shelf is not None else None,
-            "open_streams": self.pools.open_streams,
-            "answered_at_once": self.inbound.express.answered,
-            "sessions": len(self.sessions),
-            "concurrency": self.admit.snapshot(),
-            "errors": self.errors.top(),
-            "log_lines_dropped": self._log.dropped,
-            "uptime_seconds": round(self._clock.now() - self._began, 3),
-        }
+    async def _whole(self, *, samples: bool) -> View:
+        return self._view() if self.crew is None else await self.crew.whole(samples=samples)
 
-    def _seen(self) -> Seen:
-        """Return what `/metrics` tells, to be rendered elsewhere."""
+    def _view(self) -> View:
+        """Return what this process knows."""
+        now = self._clock.now()
         load: dict[str, Any] = self.admit.snapshot()
-        uptime = self._clock.now() - self._began
-        return Seen(
-            tools=self.metrics.counted(),
-            in_flight=self.metrics.in_flight,
+        breakers = [target.breaker for target in self.targets if target.breaker]
+        return View(
+            metrics=self.metrics,
             answered_at_once=self.inbound.express.answered,
-            concurrency=load,
-            shed={reason: load["shed"].get(reason, 0) for reason in REASONS},
-            circuits=self._circuits(),
-            targets=[self._reached(target, load["in_flight"]) for target in self.targets],
+            load=load,
+            circuits={name: told for one in breakers for name, told in one.snapshot().items()},
+            standings=[target.standing(now) for target in self.targets],
+            reached=[self._reached(target, load["in_flight"]) for target in self.targets],
             cache=self.shelf.snapshot() if self.shelf is not None else None,
+            kept=self.shelf.kept() if self.shelf is not None else {},
             sessions=len(self.sessions),
             open_streams=self.pools.open_streams,
+            tools=self.catalogue.size,
+            errors=self.errors.top(),
             log_lines_dropped=self._log.dropped,
-            began=self._clock.epoch() - uptime,
-            uptime=uptime,
-            version=__version__,
+            began=self._clock.epoch() - (now - self._began),
+            uptime=now - self._began,
         )
 
     def _reached(self, target: Target, admitted: int) -> Reached:
@@ -604,26 +666,52 @@ class Sidecar:
         )
 
     async def _clear(self, narrowed: Mapping[str, str]) -> dict[str, Any]:
-        cleared: int | None = 0
         age = float(narrowed.get("older_than", 0.0))
-        if self.shelf is not None and age > 0:
-            cleared = await self.shelf.expire(self._clock.epoch() - age)
-        elif self.shelf is not None:
-            key = narrowed.get("key")
-            scope = scopes.narrowed(narrowed.get("service"), narrowed.get("tool"))
-            cleared = await self.shelf.invalidate(scopes.of_key(key) if key else scope)
+        before = self._clock.epoch() - age if age > 0 else 0.0
+        key = narrowed.get("key")
+        scope = scopes.narrowed(narrowed.get("service"), narrowed.get("tool"))
+        scope = scopes.of_key(key) if key else scope
+        # the others count and drop; then they are told for good, with those that did not answer
+        found = await self.crew.neighbours.ask("drop", (scope, before)) if self.crew else {}
+        cleared: int | None = 0
+        if self.shelf is not None:
+            work = self.shelf.expire(before) if before else self.shelf.invalidate(scope)
+            cleared = await work
+        cleared = None if cleared is None else cleared + sum(found.values())
         said = " ".join(f"{name}={value}" for name, value in narrowed.items())
         self._emit("cache.cleared", scope=said or "all", entries=cleared)
-        return {"cleared": dict(narrowed) or "all", "entries": cleared}
+        answer = {"cleared": dict(narrowed) or "all", "entries": cleared}
+        if self._place is not None:
+            answer["workers"] = Answered(self._place.workers, 1 + len(found))._asdict()
+        return answer
+
+    async def _drop(self, said: Any) -> int:
+        """Drop what another worker clears; return how many."""
+        scope, before = said
+        shelf = self.shelf
+        return shelf.hear(Notice(scope, before=before)) if isinstance(shelf, BoardShelf) else 0
 
     # --- life
+
+    async def meet(self) -> None:
+        """Let the other workers find this one, before anybody calls. Raises OSError."""
+        if self.crew is not None:
+            await self.crew.open()
+        place = self._place
+        if place is not None and place.again and self.shelf is not None:
+            # the one before may have died with a write under way, of which Redis has not heard
+            await self.shelf.invalidate("", self._settings.cache.quarantine)
+        if self.crew is not None and any((await self.crew.neighbours.ask("reloaded")).values()):
+            await self._reload_here()  # the others have other settings than it was started with
 
     def start(self) -> None:
         """Begin to watch the server, and to listen to SIGHUP."""
         for target in self.targets:
             self._tasks(target.monitor.run(), "health monitor")
-        on_hangup(self.reload, self._tasks)
+        on_hangup(self.reload_soon)
         self._tasks(self.errors.run(self._emit), "count errors")
+        if self.crew is not None:
+            self._tasks(self.crew.run(), "write down the counts")
         if self.fanout is not None:
             self._tasks(self.fanout.send(), "send events")
             self._tasks(self.fanout.listen(), "hear events")
@@ -649,6 +737,8 @@ class Sidecar:
 
     async def aclose(self) -> None:
         """Let go of everything."""
+        if self.crew is not None:
+            await self.crew.aclose()
         await self._tasks.end()
         await self.pools.aclose()
         if self.shelf is not None:

@@ -1,23 +1,16 @@
 """The command line: `run` and `tail`; the other commands are files of their own (commands)."""
 
 import asyncio
-import atexit
-import gc
 import os
 import signal
 import sys
-from contextlib import suppress
 from typing import Any
 
 import click
 
 from mcp_proxy import __version__
 from mcp_proxy.commands.lazy import Lazy
-from mcp_proxy.commands.options import FAILED, UNCLEAN, settings_of, with_settings
-
-# Seconds from the drain to the end of the process, lines of the log aside: with a grace of 8 s all
-# is over before Docker kills, which it does after 10 s.
-_REST = 0.9
+from mcp_proxy.commands.options import FAILED, settings_of, with_settings
 
 
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
@@ -38,8 +31,14 @@ def run(**typed: str | None) -> None:
     # handler of its own would not hear SIGTERM at all.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     settings, warnings = settings_of(typed)
-    log = _log(settings)
-    sys.exit(_run(_serve(settings, warnings, log)))
+    from mcp_proxy import serving  # noqa: PLC0415 - --help stays quick
+
+    if settings.server.workers > 1:
+        from mcp_proxy.workers import Supervisor  # noqa: PLC0415
+
+        sys.exit(Supervisor(settings, warnings).run())
+    log = serving.open_log(settings)
+    sys.exit(serving.run(serving.serve(settings, warnings, log)))
 
 
 @main.command(
@@ -127,112 +126,3 @@ def _let_signals_end_us(*, read_to_the_end: bool) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     signal.signal(signal.SIGINT, once if read_to_the_end else signal.SIG_DFL)
-
-
-def _log(settings: Any) -> Any:
-    """Open the log, for people on a terminal; nothing else is printed from then on."""
-    from mcp_proxy.core.readable import Style, wants_colour  # noqa: PLC0415 - --help stays quick
-    from mcp_proxy.signals import foreign  # noqa: PLC0415
-    from mcp_proxy.signals.console import Console  # noqa: PLC0415
-    from mcp_proxy.signals.logs import Log  # noqa: PLC0415
-
-    terminal = sys.stdout is not None and sys.stdout.isatty()
-    form = settings.signals.log_format or ("console" if terminal else "json")
-    style = Style(wants_colour(os.environ, terminal=terminal))  # noqa: TID251 - handed on
-    log = Log(
-        settings.signals.lowest_level,
-        foreign.stdout_alone(),
-        Console(style) if form == "console" else None,
-    )
-    foreign.take_over(log)
-    atexit.register(log.close)
-    return log
-
-
-def _run(work: Any) -> int:
-    """Run on uvloop where it is installed (5 to 25 % less CPU), else on asyncio."""
-    try:
-        import uvloop  # noqa: PLC0415 - optional
-    except ImportError:
-        return int(asyncio.run(work))
-    return int(uvloop.run(work))
-
-
-def _spans(log: Any) -> Any:
-    """Return where traces go, if OTEL_* says so; nothing of OpenTelemetry is imported otherwise."""
-    from mcp_proxy.settings import traces_wanted  # noqa: PLC0415 - --help stays quick
-
-    if not traces_wanted(os.environ)[0]:  # noqa: TID251 - the SDK reads the rest of them itself
-        return None
-    try:
-        from mcp_proxy.signals.traces import over_otlp  # noqa: PLC0415 - optional
-
-        return over_otlp()
-    except ImportError:
-        message = "OTEL_* asks for traces: install mcp-sidecar[otel]"
-    except ValueError:  # its text may quote what was meant as a secret
-        message = "OTEL_* has a value that OpenTelemetry cannot use, so no trace is told"
-    log("config.warning", "warning", message=message)
-    return None
-
-
-async def _serve(settings: Any, warnings: list[str], log: Any) -> int:
-    from mcp_proxy.assembly import Sidecar  # noqa: PLC0415 - --help stays quick
-    from mcp_proxy.edge.pool import parser_is_compiled  # noqa: PLC0415
-    from mcp_proxy.edge.serve import listen, until_stopped  # noqa: PLC0415
-    from mcp_proxy.signals import foreign  # noqa: PLC0415
-
-    sidecar = Sidecar(settings, log, spans=_spans(log))
-    foreign.take_over(sidecar.emit, elsewhere=log)
-    for warning in warnings:
-        sidecar.emit("config.warning", "warning", message=warning)
-    if not parser_is_compiled():
-        sidecar.emit("config.warning", "warning", message="aiohttp runs without its C parser")
-    if any(target.address.ends_at_mcp for target in sidecar.targets):
-        sidecar.emit(
-            "config.warning",
-            "warning",
-            message=(
-                f"the path of MCP_UPSTREAM_URL is MCP_PATH ({settings.server.mcp_path}): it is dropped, "
-                "as clients name it themselves"
-            ),
-        )
-    try:
-        runner, urls = await listen(sidecar.inbound, settings.server.host, settings.server.port)
-    except OSError as error:
-        click.echo(
-            f"mcp-sidecar: cannot listen on {settings.server.host}:{settings.server.port} "
-            f"({error.strerror or error}); choose another with --host and --port",
-            sys.__stderr__,
-        )
-        await sidecar.aclose()
-        log.close()
-        return FAILED
-    sidecar.start()
-    # What is loaded by now lives as long as we do: the collector need not look at it each time.
-    gc.collect()
-    gc.freeze()
-    # A call leaves hardly any cycles behind: looking for them less often saves 3 %.
-    gc.set_threshold(10_000)
-    sidecar.emit(
-        "proxy.started",
-        version=__version__,
-        urls=urls,
-        upstream=", ".join(target.name for target in sidecar.targets),
-        cache=sidecar.shelf.snapshot()["store"] if sidecar.shelf else "off",
-    )
-
-    async def end() -> bool:
-        clean = await sidecar.drain()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_REST):  # noqa: TID251 - sockets and Redis, no decision
-                await runner.cleanup()
-                await sidecar.aclose()
-        return clean
-
-    clean = await until_stopped(end)
-    log.close()
-    if not clean:
-        # at once: asyncio would wait for whatever does not want to be cancelled
-        os._exit(UNCLEAN)
-    return 0

@@ -237,6 +237,9 @@ class Server(Section):
     port: Annotated[int, Field(ge=0, le=65_535)] = _is(
         8000, "MCP_PORT", "port to listen on; 0 takes a free one"
     )
+    workers: Annotated[int, Field(ge=1, le=64)] = _is(
+        1, "MCP_WORKERS", "processes that serve the port together (docs/workers.md)"
+    )
     mcp_path: Path_ = _is("/mcp", "MCP_PATH", "where Streamable HTTP is spoken")
     sse_path: Path_ = _is("/sse", "MCP_SSE_PATH", "where legacy HTTP+SSE streams begin")
     messages_path: Path_ = _is(

@@ -8,10 +8,13 @@ import pytest
 
 from mcp_proxy.assembly import Sidecar
 from mcp_proxy.core.intent import Stack
+from mcp_proxy.core.place import Place
 from mcp_proxy.core.trace import Trace
 from mcp_proxy.layers.trace import Span, Spans
 from mcp_proxy.settings import Loader
 from mcp_proxy.signals.logs import Log
+from mcp_proxy.stores.board import BoardShelf
+from mcp_proxy.stores.memory import MemoryShelf
 
 Assembled = Callable[..., Sidecar]
 
@@ -23,9 +26,11 @@ async def assembled() -> AsyncIterator[Assembled]:
     log = Log("info", descriptor)
     made: list[Sidecar] = []
 
-    def assemble(spans: Spans | None = None, **environment: str) -> Sidecar:
+    def assemble(
+        spans: Spans | None = None, place: Place | None = None, **environment: str
+    ) -> Sidecar:
         environment.setdefault("MCP_UPSTREAM_URL", "http://localhost:9000")
-        made.append(Sidecar(Loader({}, environment).load(), log, spans=spans))
+        made.append(Sidecar(Loader({}, environment).load(), log, spans=spans, place=place))
         return made[-1]
 
     yield assemble
@@ -89,9 +94,9 @@ async def test_rate_limits_are_there_when_they_are_wanted(
     ):
         listed = names(wanted, stack)
         assert listed[listed.index(before) + 1] == "ratelimit"
-    assert wanted.inbound.express is not None
+    assert wanted.inbound.express._lane.known is not None
     in_redis = assembled(MCP_RATE_LIMIT_TOOL="1/second", REDIS_URL="redis://localhost:1")
-    assert in_redis.inbound.express is None
+    assert in_redis.inbound.express._lane.known is None
     rules = tmp_path / "rules.toml"
     rules.write_text('[tools.look]\nrate_limit = "1/second"\nmax_concurrency = 3\n')
     assert "ratelimit" in names(assembled(MCP_CONFIG_FILE=str(rules)), Stack.FULL)
@@ -123,7 +128,7 @@ async def test_traces_are_told_from_both_ends(assembled: Assembled) -> None:
         if stack is not Stack.SHORT:
             assert listed[-2:] == ["breaker", "tracetry"]
     assert type(wanted.targets[0].outbound.func.__self__).__name__ == "TraceTry"  # type: ignore[attr-defined]
-    assert wanted.inbound.express is not None
+    assert wanted.inbound.express._lane.known is not None
     without = assembled(Untold(), MCP_ENABLE_CIRCUIT_BREAKER="false")
     assert names(without, Stack.FULL)[-1] == "tracetry"
 
@@ -173,3 +178,22 @@ async def test_the_strategy_says_when_redis_is_written(
     assert shelf is not None
     await shelf.put("k", b"v", 5.0)
     assert shelf.snapshot()["queued"] == waits
+
+
+async def test_alone_nothing_of_several_workers_is_there(assembled: Assembled) -> None:
+    sidecar = assembled()
+    assert sidecar.crew is None
+    assert isinstance(sidecar.shelf, MemoryShelf)
+
+
+async def test_each_of_several_workers_has_its_share_of_the_bounds(
+    assembled: Assembled, tmp_path: Path
+) -> None:
+    """What the server bears does not grow with our processes; names and loops are all one's."""
+    several = [
+        assembled(place=Place(index, 3, "abc", str(tmp_path)), MCP_CONCURRENCY_LIMIT="10")
+        for index in range(3)
+    ]
+    assert {sidecar.admit.snapshot()["limit"] for sidecar in several} == {4}
+    assert {sidecar.pseudonym for sidecar in several} == {"mcp-sidecar-abc"}
+    assert all(isinstance(sidecar.shelf, BoardShelf) for sidecar in several)

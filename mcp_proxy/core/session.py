@@ -44,6 +44,7 @@ class Session:
     initialized: bytes | None = None
     level: bytes | None = None  # the last logging/setLevel
     subscriptions: dict[str, bytes] = field(default_factory=dict)  # by URI
+    moves: int = 0  # how often it was opened anew
     confirmed_at: float = 0.0  # Clock.now() when the server last knew it
     confirmed: int = 0  # how often the server had been seen away by then
 

@@ -1,7 +1,7 @@
 """What somebody who watches events wants to see, and gets to see."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mcp_proxy.core.errors import BadRequestError
 
@@ -33,7 +33,7 @@ class Seen(NamedTuple):
 
     events: list[tuple[str, str, bytes]]  # id, name, JSON text
     lost: int  # events that were gone before they could be seen
-    cursor: int  # where to go on
+    cursor: Any  # where to go on
 
 
 def wanted(query: Mapping[str, str]) -> Wanted:

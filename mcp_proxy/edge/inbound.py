@@ -45,7 +45,7 @@ from mcp_proxy.edge.flow import write_stream
 from mcp_proxy.edge.heartbeat import Heartbeat
 from mcp_proxy.edge.listening import Listening, Visit
 from mcp_proxy.edge.live import LiveSocket
-from mcp_proxy.edge.mail import Mail, said_in
+from mcp_proxy.edge.mail import Mail, Owing, said_in
 from mcp_proxy.edge.marks import EVENT_STREAM, Marks, is_preflight
 from mcp_proxy.edge.own import Own
 from mcp_proxy.edge.tunnel import Relay
@@ -85,14 +85,24 @@ class Inbound:
     """Answer every request of the port."""
 
     def __init__(
-        self, door: Door, roads: Roads, traffic: Traffic, own: Own, *, clock: Clock, spawn: Spawn
+        self,
+        door: Door,
+        roads: Roads,
+        traffic: Traffic,
+        own: Own,
+        *,
+        clock: Clock,
+        spawn: Spawn,
+        elsewhere: Callable[[Owing], Awaitable[object]] | None = None,
     ) -> None:
         self._own = own
         self._clock = clock
         self._spawn = spawn
         self._draining = False
         self._listening = Listening()
-        self._mail = Mail(door.buffer_limit)
+        # the other workers, one of which may have the stream on which a posted call is answered
+        self._elsewhere = elsewhere
+        self._mail = Mail(door.buffer_limit, elsewhere=elsewhere is not None)
         self._opening = Together()  # streams that have no head yet
         self._sending = Together()  # what else takes the short stack, and so has no deadline
         # Unique, not secret: asking the system for randomness costs more than a cache hit.
@@ -174,7 +184,7 @@ class Inbound:
     async def _short(self, call: Call, *, upgrades: bool) -> Reply:
         """Ask on; a stream that has not begun when the sidecar drains is refused."""
         opens = call.intent is STREAM
-        self._mail.posted(call)
+        await self._tell_others(call, self._mail.posted(call))
         forward = self._roads.websocket if upgrades else self._roads.stacks[Stack.SHORT]
         try:
             async with (self._opening if opens else self._sending).within():
@@ -184,10 +194,18 @@ class Inbound:
             asked = call._replace(intent=SAFE_HTTP) if opens else call
             reply = await self._roads.refusal(asked, shutting_down(Delivery.UNKNOWN))
         if reply.status >= 400:
-            self._mail.refused(call)
+            await self._tell_others(call, self._mail.refused(call))
         if self.draining:  # a stream may have waited for this
             self._listening.end()
         return reply
+
+    async def _tell_others(self, call: Call, owing: Owing | None) -> None:
+        if self._elsewhere is not None and owing is not None and call.intent is not STREAM:
+            await self._elsewhere(owing)
+
+    def owes(self, owing: Owing) -> None:
+        """Take note of what was posted to another worker."""
+        self._mail.note(owing)
 
     def _check(self, request: web.BaseRequest, target: str) -> None:
         """Raise what keeps a request out, before the cache or anybody behind can answer it."""

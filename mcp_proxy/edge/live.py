@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import Any, Protocol
 
 from aiohttp import WSCloseCode, web
 from multidict import CIMultiDict
@@ -26,17 +26,17 @@ _LOST = b'{"event":"events.lost","lost":%d}'
 
 
 class Events(Protocol):
-    """The ring of the last events (signals/events)."""
+    """The last events, of this process (signals/events) or of several (chorus.py)."""
 
-    def cursor(self, last_event_id: str, replay: int) -> int:
+    def cursor(self, last_event_id: str, replay: int) -> Any:
         """Return where a watcher begins who has seen that event, or wants so many of the past."""
         ...
 
-    def read(self, cursor: int, wanted: Wanted, most: int) -> Seen:
+    async def upcoming(self, cursor: Any, wanted: Wanted, most: int) -> Seen:
         """Return what is new after a cursor."""
         ...
 
-    async def more(self, cursor: int) -> None:
+    async def more(self, cursor: Any) -> None:
         """Wait until there is something new after a cursor."""
         ...
 
@@ -66,7 +66,7 @@ class Live:
         cursor, asked = self._begin(request)
         return Reply(101, CIMultiDict(), LiveSocket(self._batches(cursor, asked)))
 
-    def _begin(self, request: web.BaseRequest) -> tuple[int, Wanted]:
+    def _begin(self, request: web.BaseRequest) -> tuple[Any, Wanted]:
         if self.watchers >= _WATCHERS:
             raise OverloadedError("Too many watch the events already.")
         query = request.query
@@ -74,11 +74,11 @@ class Live:
         last_seen = request.headers.get("Last-Event-ID") or query.get("last_event_id", "")
         return self._events.cursor(last_seen, asked.replay), asked
 
-    async def _batches(self, cursor: int, asked: Wanted) -> AsyncIterator[Seen]:
+    async def _batches(self, cursor: Any, asked: Wanted) -> AsyncIterator[Seen]:
         self.watchers += 1
         try:
             while True:
-                seen = self._events.read(cursor, asked, _TOGETHER)
+                seen = await self._events.upcoming(cursor, asked, _TOGETHER)
                 if seen.events or seen.lost:
                     yield seen
                 caught_up = len(seen.events) < _TOGETHER
@@ -89,7 +89,7 @@ class Live:
         finally:
             self.watchers -= 1
 
-    async def _pieces(self, cursor: int, asked: Wanted) -> Pieces:
+    async def _pieces(self, cursor: Any, asked: Wanted) -> Pieces:
         yield _HELLO
         async for seen in self._batches(cursor, asked):
             lost = _LOST_EVENT % (_LOST % seen.lost) if seen.lost else b""

@@ -3,7 +3,7 @@
 So a stream with an answer to come is no idle one: the drain must wait for it.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from mcp_proxy.core import jsonrpc, sse
 from mcp_proxy.core.call import Call, Whole
@@ -15,10 +15,19 @@ _MOST = 1000
 Boxes = dict[str, set[str]]
 
 
-class Mail:
-    """Know which open stream still owes which answers."""
+class Owing(NamedTuple):
+    """An answer that a stream owes, or does not owe any more."""
 
-    def __init__(self, limit: int) -> None:
+    address: str
+    id: str
+    owed: bool
+
+
+class Mail:
+    """Know which open stream still owes which answers; `elsewhere` says that it may be no stream here."""
+
+    def __init__(self, limit: int, *, elsewhere: bool = False) -> None:
+        self._elsewhere = elsewhere
         self._limit = limit  # bytes of an event that is read
         self._boxes: Boxes = {}
 
@@ -26,24 +35,42 @@ class Mail:
         """Return what listens to a stream; close it in the end."""
         return Box(self._boxes, self._limit)
 
-    def posted(self, call: Call) -> None:
-        """Take note of a request before it goes on, or of a call that its client has given up."""
-        owed = self._boxes.get(call.target)
-        said = said_in(call) if owed is not None else None
-        if owed is None or said is None:
-            return
-        if jsonrpc.wants_client(said):  # a method and an id, whoever asks whom
-            if len(owed) < _MOST:
-                owed.add(str(said["id"]))
-        elif said.get("method") == "notifications/cancelled":
-            params = said.get("params")
-            owed.discard(str(params.get("requestId")) if isinstance(params, dict) else "")
+    def posted(self, call: Call) -> Owing | None:
+        """Take note of a request before it goes on, or of a call that its client has given up.
 
-    def refused(self, call: Call) -> None:
-        """Take note that a request has found its end without an answer on the stream."""
-        owed, said = self._boxes.get(call.target), said_in(call)
-        if owed is not None and said is not None:
-            owed.discard(str(said.get("id")))
+        Returns it, if its stream is not here: another worker may have it.
+        """
+        said = said_in(call) if self._boxes or self._elsewhere else None
+        owing = owing_in(call.target, said) if said is not None else None
+        return owing if owing is not None and not self.note(owing) else None
+
+    def refused(self, call: Call) -> Owing | None:
+        """Take note that a request has found its end without an answer on the stream; as above."""
+        said = said_in(call) if self._boxes or self._elsewhere else None
+        owing = Owing(call.target, str(said.get("id")), owed=False) if said is not None else None
+        return owing if owing is not None and not self.note(owing) else None
+
+    def note(self, owing: Owing) -> bool:
+        """Take note of an answer that is owed, or is not any more; False if its stream is not here."""
+        owed = self._boxes.get(owing.address)
+        if owed is None:
+            return False
+        if not owing.owed:
+            owed.discard(owing.id)
+        elif len(owed) < _MOST:
+            owed.add(owing.id)
+        return True
+
+
+def owing_in(address: str, said: dict[str, Any]) -> Owing | None:
+    """Return which answer a message makes owed, or owed no more; None for any other message."""
+    if jsonrpc.wants_client(said):  # a method and an id, whoever asks whom
+        return Owing(address, str(said["id"]), owed=True)
+    if said.get("method") == "notifications/cancelled":
+        params = said.get("params")
+        cancelled = str(params.get("requestId")) if isinstance(params, dict) else ""
+        return Owing(address, cancelled, owed=False)
+    return None
 
 
 class Box:

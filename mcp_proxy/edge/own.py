@@ -26,13 +26,13 @@ _LONG = 1e9  # seconds
 class Sources:
     """Where the answers come from; the assembly joins them."""
 
-    health: Callable[[], tuple[int, dict[str, Any]]]
+    health: Callable[[], Awaitable[tuple[int, dict[str, Any]]]]
     metrics: Callable[[], Awaitable[dict[str, Any]]] | None  # None: MCP_ENABLE_METRICS is false
     # content type and page in TEXT or OPENMETRICS
     prometheus: Callable[[Form], Awaitable[tuple[str, bytes]]]
     clear: Callable[[Mapping[str, str]], Awaitable[dict[str, Any]]]
     # closes the circuit of a name, or all; raises KeyError when there is none of that name
-    reset: Callable[[str | None], list[str]]
+    reset: Callable[[str | None], Awaitable[list[str]]]
     ready: Callable[[], bool]
     live: Live
     config: Callable[[], dict[str, Any]]
@@ -107,7 +107,7 @@ class Own:
         return shown({"status": "ready" if ready else "draining"}, 200 if ready else 503)
 
     async def _health(self, _: web.BaseRequest) -> Reply:
-        status, report = self._sources.health()
+        status, report = await self._sources.health()
         return shown(report, status)
 
     async def _metrics(self, request: web.BaseRequest) -> Reply:
@@ -165,7 +165,7 @@ class Own:
         except BadRequestError as error:
             return problem(400, error.code, error.message)
         try:
-            return shown({"reset": self._sources.reset(name)})
+            return shown({"reset": await self._sources.reset(name)})
         except KeyError:
             return problem(404, "not_found", "There is no circuit of that name.")
 

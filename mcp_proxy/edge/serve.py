@@ -12,7 +12,6 @@ from typing import Any, Protocol, TypeVar
 
 from aiohttp import web
 
-from mcp_proxy.core.clock import Spawn
 from mcp_proxy.edge.connection import Connection, can_tell_requests_apart
 from mcp_proxy.edge.express import Express
 from mcp_proxy.edge.pool import FIELD_LIMIT
@@ -58,12 +57,15 @@ class Port(web.Server):
         return Connection(self, self.express, loop=self._loop, **self._kwargs)
 
 
-async def listen(answering: Answering, host: str, port: int) -> tuple[web.ServerRunner, list[str]]:
+async def listen(
+    answering: Answering, host: str, port: int, *, sockets: list[socket.socket] | None = None
+) -> tuple[web.ServerRunner, list[str]]:
     """Start to accept connections; return the runner and the URLs. Raises OSError.
 
-    aiohttp's low-level server: one catch-all needs no router, which costs a tenth of a hit.
+    aiohttp's low-level server: one catch-all needs no router, which costs a tenth of a hit. With
+    `sockets` it is those that are listened on.
     """
-    sockets = await bound(host, port)
+    sockets = sockets if sockets is not None else await bound(host, port)
     server = Port(
         answering,
         request_factory=partial(Request, loop=asyncio.get_running_loop()),
@@ -84,9 +86,32 @@ async def listen(answering: Answering, host: str, port: int) -> tuple[web.Server
     for found in sockets:
         site = web.SockSite(runner, found, backlog=_BACKLOG)
         await site.start()
-        address, taken, *_ = found.getsockname()
-        urls.append(f"http://{f'[{address}]' if ':' in address else address}:{taken}")
+        urls.append(url(found))
     return runner, urls
+
+
+def url(listening: socket.socket) -> str:
+    """Return the URL of a socket."""
+    address, taken, *_ = listening.getsockname()
+    return f"http://{f'[{address}]' if ':' in address else address}:{taken}"
+
+
+def reserved(host: str, port: int) -> list[socket.socket]:
+    """Return bound sockets that take no connections: they keep the port for `twins`. Raises OSError.
+
+    They are bound without SO_REUSEPORT, or another sidecar that has set it would go unnoticed and
+    take a share of the calls; the kernel looks at the option again whenever somebody else binds.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    kept = bind_all([(family, address) for family, _, _, _, address in dict.fromkeys(found)], port)
+    for one in kept:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    return kept
+
+
+def twins(kept: Iterable[socket.socket]) -> list[socket.socket]:
+    """Return further sockets at the addresses of these; the kernel spreads connections over twins."""
+    return [bind(one.family, one.getsockname(), shared=True) for one in kept]
 
 
 async def bound(host: str, port: int) -> list[socket.socket]:
@@ -125,12 +150,14 @@ def bind_all(addresses: Iterable[tuple[int, Any]], port: int) -> list[socket.soc
     return sockets
 
 
-def bind(family: int, address: Any) -> socket.socket:
-    """Return a socket of ours at an address."""
+def bind(family: int, address: Any, *, shared: bool = False) -> socket.socket:
+    """Return a socket of ours at an address; a `shared` one lets others of ours be there, too."""
     # IPPROTO_TCP by name: without it asyncio leaves TCP_NODELAY off, 40 ms an answer
     one = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         one.bind(address)
@@ -140,10 +167,20 @@ def bind(family: int, address: Any) -> socket.socket:
     return one
 
 
-async def until_stopped(end: Callable[[], Awaitable[bool]]) -> bool:
+def by_signals(stop: Callable[[], None]) -> None:
+    """Be stopped by SIGTERM and SIGINT."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+
+
+async def until_stopped(
+    end: Callable[[], Awaitable[bool]],
+    stopped: Callable[[Callable[[], None]], None] = by_signals,
+) -> bool:
     """Return after SIGTERM or SIGINT and what `end` has to do, and whether that went well.
 
-    A second signal breaks it off at once.
+    A second signal breaks it off at once. What stops us instead of signals is told by `stopped`.
     """
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
@@ -152,8 +189,7 @@ async def until_stopped(end: Callable[[], Awaitable[bool]]) -> bool:
     def stop() -> None:
         (again if told.is_set() else told).set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+    stopped(stop)
     await told.wait()
     ending = loop.create_task(_as_coroutine(end()))
     hurried = loop.create_task(again.wait())
@@ -165,22 +201,28 @@ async def until_stopped(end: Callable[[], Awaitable[bool]]) -> bool:
     return ending.result()
 
 
-def on_hangup(act: Callable[[], Awaitable[object]], spawn: Spawn) -> None:
+def on_hangup(act: Callable[[], None]) -> None:
     """Do something at SIGHUP, as servers do; where our terminal is gone it is the end, as ever.
 
     Who starts us with nohup wants no SIGHUP to matter, and only the main thread can hear of one.
     """
-    terminals = [number for number in range(3) if os.isatty(number)]
+    gone = terminal_gone()
 
     def hung_up() -> None:
-        if terminals and not any(map(os.isatty, terminals)):
+        if gone():
             signal.raise_signal(signal.SIGTERM)
         else:
-            spawn(_as_coroutine(act()), "hang-up")
+            act()
 
     main = threading.current_thread() is threading.main_thread()
     if main and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up)
+
+
+def terminal_gone() -> Callable[[], bool]:
+    """Return what tells, later, whether the terminal that is ours now is no more."""
+    terminals = [number for number in range(3) if os.isatty(number)]
+    return lambda: bool(terminals) and not any(map(os.isatty, terminals))
 
 
 async def _as_coroutine(work: Awaitable[T]) -> T:

@@ -55,6 +55,10 @@ class Homes(Protocol):
         """Return the target's name, if it is known."""
         ...
 
+    async def elsewhere(self, said: str) -> str | None:
+        """Return the target's name as another worker of this sidecar knows it."""
+        ...
+
     def keep(self, said: str, target: str) -> None:
         """Remember where a session lives."""
         ...
@@ -146,7 +150,7 @@ class Failover:
         said = session or (call.target if legacy else None)
         if said is None:
             return None
-        name = self._homes.of(said)
+        name = self._homes.of(said) or await self._homes.elsewhere(said)
         if name is None:
             return await self._found(call, session) if session else None
         home = self._by_name[name]

@@ -1,6 +1,7 @@
 """Open a session again that the server has forgotten."""
 
 from asyncio import shield
+from contextlib import AbstractAsyncContextManager, nullcontext
 from itertools import count
 from typing import Protocol
 
@@ -54,6 +55,58 @@ class Server(Protocol):
         ...
 
 
+class Others(Protocol):
+    """The other workers of this sidecar, to which calls of the same sessions may come."""
+
+    def opened(self, session: Session) -> None:
+        """Let them know of a session."""
+        ...
+
+    def noted(self, session: Session, said: bytes) -> None:
+        """Let them know what the client said, that is part of its session."""
+        ...
+
+    def over(self, session: Session) -> None:
+        """Let them forget a session."""
+        ...
+
+    async def moved(self, session: Session) -> None:
+        """Let them know that it was opened anew."""
+        ...
+
+    async def follow(self, session: Session) -> bool:
+        """Take over what one of them has opened anew; tell whether one has."""
+        ...
+
+    def turn(self, session: Session) -> AbstractAsyncContextManager[None]:
+        """Wait until none of them opens it anew."""
+        ...
+
+
+class Nobody:
+    """The other workers, where there are none."""
+
+    def opened(self, session: Session) -> None:
+        """Nobody is to know."""
+
+    def noted(self, session: Session, said: bytes) -> None:
+        """Nobody is to know."""
+
+    def over(self, session: Session) -> None:
+        """Nobody is to know."""
+
+    async def moved(self, session: Session) -> None:
+        """Nobody is to know."""
+
+    async def follow(self, session: Session) -> bool:  # noqa: ARG002 - a port
+        """Nobody has opened it anew."""
+        return False
+
+    def turn(self, session: Session) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 - a port
+        """Nobody else opens it anew."""
+        return nullcontext()
+
+
 class Recover:
     """Say the client's own handshake again when the server answers that it knows no such session.
 
@@ -72,12 +125,14 @@ class Recover:
         emit: Emit,
         *,
         limit: int,
+        others: Others | None = None,
     ) -> None:
         self._sessions = sessions
         self._server = server
         self._clock = clock
         self._spawn = spawn
         self._emit = emit
+        self._others = others or Nobody()
         self._limit = limit  # bytes of an answer that is read
         self._pings = count(1)
         self._under_way: dict[str, Running] = {}  # recoveries, by the client's id
@@ -101,6 +156,7 @@ class Recover:
             reply = await forward(addressed(call, session, anew=True))
         if call.method == "DELETE":
             self._sessions.forget(session.id)
+            self._others.over(session)
         elif reply.status == 404 and self._sessions.find(session.id) is session:
             reply = await self._again(call, forward, session, used, reply)
         elif reply.status < 300:
@@ -129,6 +185,7 @@ class Recover:
         self._confirmed(session)
         if isinstance(call.body, Whole) and session.note(call.message, call.body.data):
             self._sessions.keep(session)
+            self._others.noted(session, call.body.data)
 
     def _confirmed(self, session: Session, departures: int | None = None) -> None:
         session.confirmed_at = self._clock.now()
@@ -153,6 +210,7 @@ class Recover:
             if session is not None:
                 self._confirmed(session)
                 self._sessions.keep(session)
+                self._others.opened(session)
         return reply
 
     def _own(self, call: Call) -> Session | None:
@@ -185,16 +243,23 @@ class Recover:
         """Open a session anew, once for all calls that miss it; forget it where that failed."""
         under_way = self._under_way.get(session.id)
         if under_way is None:
-            work = self._reopen(call, forward, session)
+            work = self._reopen(call, forward, session, session.upstream)
             under_way = self._under_way[session.id] = self._spawn(work, "recover a session")
         # in a task of its own: a caller who leaves does not take the others' session away
         await shield(under_way)
 
-    async def _reopen(self, call: Call, forward: Forward, session: Session) -> None:
+    async def _reopen(self, call: Call, forward: Forward, session: Session, lost: str) -> None:
         reopened, asked = None, True
         try:
-            async with self._clock.timeout(_PATIENCE):
+            async with self._clock.timeout(_PATIENCE), self._others.turn(session):
+                if session.upstream != lost or await self._others.follow(session):
+                    self._confirmed(session)
+                    return
                 reopened = await self._handshake(call, forward, session)
+                if reopened is not None:
+                    session.upstream = reopened
+                    session.moves += 1
+                    await self._others.moved(session)
         except ProxyError as error:
             # a server that has gone away again was not asked: a later call may find it back
             asked = error.delivered is Delivery.UNKNOWN
@@ -205,7 +270,6 @@ class Recover:
         if reopened is None and asked:
             self._sessions.forget(session.id)
         elif reopened is not None:
-            session.upstream = reopened
             self._confirmed(session)
             await self._server.session_lost(call)
         self._emit(

@@ -10,7 +10,7 @@ from mcp_proxy.signals.said import Said
 
 # Names come from callers: the kinds that were not seen for longest are forgotten beyond this.
 _KINDS = 500
-_SHOWN = 20
+SHOWN = 20
 # An error that was not seen for so long is no current one.
 _CURRENT = 600.0  # seconds
 _FAILED = frozenset({"tool_failed", "upstream_failed", "busy", "client_fault"})
@@ -107,5 +107,5 @@ class Errors:
                 "last": self._stamp(count.last),
                 "request_id": count.request_id,
             }
-            for kind, count in current[:_SHOWN]
+            for kind, count in current[:SHOWN]
         ]

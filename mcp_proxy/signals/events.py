@@ -13,10 +13,11 @@ from mcp_proxy.signals.said import Said
 
 
 class _Kept:
-    __slots__ = ("said", "text")
+    __slots__ = ("heard", "said", "text")
 
     def __init__(self, said: Said) -> None:
         self.said = said
+        self.heard = "replica" in said.fields  # another sidecar has told it
         self.text: bytes | None = None  # rendered when somebody watches, once for all
 
 
@@ -85,10 +86,71 @@ class Events:
             said = kept.said
             if wanted.has(said.event, said.level, said.fields.get("tool")):
                 number = f"{self.run}-{cursor}"
-                if kept.text is None:
-                    kept.text = b'{"id":"%s",' % number.encode() + self._render(said)[1:]
-                found.append((number, said.event, kept.text))
+                found.append((number, said.event, self._text(kept, cursor)))
         return Seen(found, lost, cursor)
+
+    async def upcoming(self, cursor: int, wanted: Wanted, most: int) -> Seen:
+        """Return what is new after a cursor (edge/live)."""
+        return self.read(cursor, wanted, most)
+
+    # --- for another worker (chorus.py)
+
+    def before(self, moment: float) -> int:
+        """Return the number of the last event before the first that we told at a moment or later."""
+        oldest = self.last - len(self._ring)
+        for place, kept in enumerate(self._ring):
+            if not kept.heard and kept.said.when >= moment:
+                return oldest + place
+        return self.last
+
+    def when(self, event_id: str) -> float | None:
+        """Return the moment of one of our events; None where it is none, or gone."""
+        run, _, number = event_id.partition("-")
+        oldest = self.last - len(self._ring)
+        if run != self.run or not number.isdecimal() or len(number) > 18:
+            return None
+        place = int(number) - oldest - 1
+        return self._ring[place].said.when if 0 <= place < len(self._ring) else None
+
+    def moments(self, most: int, until: float, *, heard: bool) -> list[float]:
+        """Return when the last events were told, at most so many."""
+        told = [
+            min(kept.said.when, until)
+            for kept in self._ring
+            if (heard if kept.heard else kept.said.when <= until)
+        ]
+        return told[-most:] if most else []
+
+    def excerpt(
+        self, cursor: int, wanted: Wanted, most: int, until: float, *, heard: bool
+    ) -> tuple[str, int, int, bool, list[tuple[float, int, str, str]]]:
+        """Return our run, where to go on, what was lost, whether there is more, and the events.
+
+        Those of other sidecars are heard by each worker; only one of them tells them. Their machines
+        have clocks of their own, so they stand at the moment of what we told before them.
+        """
+        oldest = self.last - len(self._ring)
+        lost = max(0, oldest - cursor)
+        cursor = max(cursor, oldest)
+        found: list[tuple[float, int, str, str]] = []
+        moment = 0.0  # of what we told last
+        while cursor < self.last and len(found) < most:
+            kept = self._ring[cursor - oldest]
+            said = kept.said
+            if said.when > until and not kept.heard:
+                break
+            cursor += 1
+            moment = moment if kept.heard else said.when
+            known = heard or not kept.heard
+            if known and wanted.has(said.event, said.level, said.fields.get("tool")):
+                found.append((moment, cursor, said.event, self._text(kept, cursor).decode()))
+        return self.run, cursor, lost, len(found) == most, found
+
+    def _text(self, kept: _Kept, number: int) -> bytes:
+        if kept.text is None:
+            name = f"{self.run}-{number}".encode()
+            kept.text = b'{"id":"%s",' % name + self._render(kept.said)[1:]
+        return kept.text
 
     async def more(self, cursor: int) -> None:
         """Wait until there is something new after a cursor."""

@@ -5,8 +5,10 @@ stops the event loop: after 288 events nothing ran any more. So lines go through
 a thread, and what does not fit is dropped and counted.
 """
 
+import fcntl
 import json
 import os
+import select
 import threading
 import traceback
 from collections import deque
@@ -34,6 +36,45 @@ _TEXT_LIMIT = 512
 T = TypeVar("T")
 
 
+class Turns:
+    """Let only one of several processes write at a time, where they share a descriptor.
+
+    A write is whole only up to PIPE_BUF bytes (POSIX, write), so each takes its turn by a lock on a
+    file. Beyond that it hands over whole lines that fit into such a write, so that even who is killed
+    in the middle of a full pipe leaves no half line behind, but of one that is longer.
+    """
+
+    def __init__(self, path: str) -> None:
+        # opened by each process for itself: a lock belongs to who has opened the file
+        self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def write(self, descriptor: int, data: bytes) -> None:
+        """Write whole lines; raises OSError when nobody reads them."""
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        try:
+            for piece in pieces(data, select.PIPE_BUF):
+                write_all(descriptor, piece)
+        finally:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+
+def pieces(data: bytes, most: int) -> list[bytes]:
+    """Cut lines into pieces of whole lines, each of at most so many bytes if its first line is."""
+    found, began, end = [], 0, 0
+    for line in data.splitlines(keepends=True):
+        if end - began + len(line) > most and end > began:
+            found.append(data[began:end])
+            began = end
+        end += len(line)
+    return [*found, data[began:end]] if end > began else found
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of it, however often that takes."""
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
 class QueueSink(Generic[T]):
     """Take events at once, write them in a thread; drop and count what does not fit.
 
@@ -42,9 +83,14 @@ class QueueSink(Generic[T]):
     """
 
     def __init__(
-        self, descriptor: int, render: Callable[[T], bytes], limit: int = _QUEUE_LIMIT
+        self,
+        descriptor: int,
+        render: Callable[[T], bytes],
+        limit: int = _QUEUE_LIMIT,
+        write: Callable[[int, bytes], None] = write_all,
     ) -> None:
         self._descriptor = descriptor
+        self._write = write
         self._render = render
         self._limit = limit
         self._events: deque[T] = deque()
@@ -90,13 +136,9 @@ class QueueSink(Generic[T]):
             while self._lines:
                 number, text = self._lines.popleft()
                 try:
-                    self._write_all(text)
+                    self._write(self._descriptor, text)
                 except OSError:  # nobody reads any more (EPIPE): go on without them (F25)
                     self.dropped += number
-
-    def _write_all(self, data: bytes) -> None:
-        while data:
-            data = data[os.write(self._descriptor, data) :]
 
     def close(self, timeout: float = 0.5) -> None:
         """Write what is queued, for at most `timeout` seconds; only the first time."""
@@ -105,6 +147,36 @@ class QueueSink(Generic[T]):
         self._closing.set()
         self._ready.set()
         self._thread.join(timeout)
+
+
+class AtOnce(Generic[T]):
+    """Write each event at once, in a process that may start no thread, since it forks.
+
+    Whatever cannot be written at once is dropped and counted: it has more to do than to tell.
+    """
+
+    def __init__(
+        self, descriptor: int, render: Callable[[T], bytes], write: Callable[[int, bytes], None]
+    ) -> None:
+        self._descriptor = descriptor
+        self._render = render
+        self._write = write
+        self._look = select.poll()
+        self._look.register(descriptor, select.POLLOUT)
+        self.dropped = 0
+
+    def put(self, event: T) -> None:
+        """Write an event, if somebody reads."""
+        try:
+            if self._look.poll(0):
+                self._write(self._descriptor, self._render(event))
+                return
+        except OSError:  # nobody reads any more (EPIPE)
+            pass
+        self.dropped += 1
+
+    def close(self) -> None:
+        """Nothing is queued."""
 
 
 class Renderer:
@@ -178,7 +250,7 @@ class _Line:
 class Log:
     """Emit events as JSON lines.
 
-    `shown` makes of a JSON line what is written instead (signals/console).
+    `shown` makes of a JSON line what is written instead (signals/console), and `write` writes.
     """
 
     def __init__(
@@ -186,6 +258,9 @@ class Log:
         level: str = "info",
         descriptor: int = 1,
         shown: Callable[[bytes], bytes] | None = None,
+        write: Callable[[int, bytes], None] = write_all,
+        *,
+        at_once: bool = False,
     ) -> None:
         self._lowest = LEVELS[level]
         self._rendered = _Line()
@@ -196,8 +271,14 @@ class Log:
             wrapper_class=structlog.make_filtering_bound_logger(LEVELS["debug"]),
         ).bind()
         self._say = {name: getattr(logger, name) for name in LEVELS}
-        self._sink = QueueSink(
-            descriptor, self._line if shown is None else lambda said: shown(self._line(said))
+
+        def render(said: Said) -> bytes:
+            return self._line(said) if shown is None else shown(self._line(said))
+
+        self._sink: QueueSink[Said] | AtOnce[Said] = (
+            AtOnce(descriptor, render, write)
+            if at_once
+            else QueueSink(descriptor, render, write=write)
         )
 
     def show_from(self, level: str) -> None:

@@ -77,6 +77,39 @@ class _Row:
         self.buckets = [one + more for one, more in zip(self.buckets, other.buckets, strict=True)]
         self.exemplars |= other.exemplars
 
+    def report(self, *, samples: bool) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return {
+            "requests": self.requests,
+            "attempts": self.attempts,
+            "retries": self.retries,
+            "seconds": self.seconds,
+            "verdicts": dict(self.verdicts),
+            "cache": dict(self.cache),
+            "codes": dict(self.codes),
+            "invalidations": self.invalidations,
+            "recent": list(self.recent) if samples else [],
+            "buckets": list(self.buckets),
+            "exemplars": list(self.exemplars.items()),
+        }
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any]) -> "_Row":
+        """Return what a report says."""
+        return cls(
+            said["requests"],
+            said["attempts"],
+            said["retries"],
+            said["seconds"],
+            Counter(said["verdicts"]),
+            Counter(said["cache"]),
+            Counter(said["codes"]),
+            said["invalidations"],
+            deque(said["recent"]),
+            said["buckets"],
+            {bucket: (trace, seconds) for bucket, (trace, seconds) in said["exemplars"]},
+        )
+
     def cached(self) -> dict[str, Any]:
         """Return what the cache did for it."""
         told = self.cache["hit"] + self.cache["stale"]
@@ -204,6 +237,41 @@ class Metrics:
             )
             for (service, tool), row in self._rows.items()
         ]
+
+    async def report(
+        self, sleep: Callable[[float], Awaitable[None]], *, samples: bool
+    ) -> dict[str, Any]:
+        """Return all counts as JSON has them, for another worker; calls go on between two rows."""
+        self._count()
+        rows = []
+        for (service, tool), row in list(self._rows.items()):
+            rows.append((service, tool, row.report(samples=samples)))
+            await sleep(0)
+        recent = list(self._recent) if samples else []
+        return {"in_flight": self.in_flight, "recent": recent, "rows": rows}
+
+    @classmethod
+    async def together(
+        cls, reports: Sequence[Mapping[str, Any]], sleep: Callable[[float], Awaitable[None]]
+    ) -> "Metrics":
+        """Return the counts of several workers as one.
+
+        Percentiles are of the last calls of each, together: they cannot be made of percentiles.
+        """
+        whole = cls()
+        whole._recent = deque()
+        for report in reports:
+            whole.in_flight += report["in_flight"]
+            whole._recent.extend(report["recent"])
+            for service, tool, said in report["rows"]:
+                row, more = whole._rows.get((service, tool)), _Row.of(said)
+                if row is None:
+                    whole._rows[service, tool] = more
+                else:
+                    row.merge(more)
+                    row.recent.extend(more.recent)
+                await sleep(0)
+        return whole
 
     def _total(self) -> _Row:
         self._count()

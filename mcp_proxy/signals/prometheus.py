@@ -8,7 +8,7 @@ one rests again and again.
 
 import asyncio
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from time import sleep
@@ -33,7 +33,7 @@ from mcp_proxy.signals.metrics import BOUNDS, OTHER, Counted, is_fit
 
 _PREFIX = "mcp_sidecar_"
 # A rendering is good for so many seconds: several who scrape at once, or one that hurries, cost one.
-_FRESH = 1.0
+FRESH = 1.0
 # After so many lines the thread rests for so many seconds: any pause will do that is longer than it
 # takes the loop to wake up.
 _LINES = 16
@@ -78,6 +78,8 @@ class Seen:
     began: float  # seconds since 1970
     uptime: float
     version: str
+    process: Mapping[str, float] | None = None  # process_* of all workers; None: of this one alone
+    workers: tuple[int, int] | None = None  # of several: how many there are, and have answered
 
 
 Render = Callable[[Seen, Form], bytes]
@@ -87,7 +89,7 @@ def render(seen: Seen, form: Form) -> bytes:
     """Return the page. The registry is its own, so that sidecars in one process share nothing."""
     registry = CollectorRegistry()
     registry.register(_Seen(seen))
-    ProcessCollector(registry=registry)
+    registry.register(_Processes(seen.process))
     if form == OPENMETRICS:
         page: bytes = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
         return page
@@ -95,19 +97,25 @@ def render(seen: Seen, form: Form) -> bytes:
 
 
 class Prometheus:
-    """Render what is seen: never in the loop, once at a time, and at most once a second."""
+    """Render what is seen: never in the loop, once at a time, and at most once a second.
+
+    With `fresh` 0 each who asks gets a page of his own: where several workers answer in turn, one
+    that is told again could be older than what another has told meanwhile.
+    """
 
     def __init__(
         self,
-        see: Callable[[], Seen],
+        see: Callable[[], Awaitable[Seen]],
         now: Callable[[], float],
         spawn: Spawn,
         render: Render = render,
+        fresh: float = FRESH,
     ) -> None:
         self._see = see
         self._now = now
         self._spawn = spawn
         self._render = render
+        self._fresh = fresh  # seconds
         self._turn = asyncio.Lock()
         self._pages: dict[Form, tuple[float, bytes]] = {}
         self._coming: dict[Form, Running] = {}
@@ -115,10 +123,10 @@ class Prometheus:
     async def page(self, form: Form) -> tuple[str, bytes]:
         """Return the content type and the page in one of the two forms."""
         known = self._pages.get(form)
-        if known is not None and self._now() - known[0] < _FRESH:
+        if known is not None and self._now() - known[0] < self._fresh:
             return _TYPES[form], known[1]
         coming = self._coming.get(form)
-        if coming is None:
+        if coming is None or not self._fresh:
             coming = self._coming[form] = self._spawn(self._rendered(form), "render metrics")
         # who leaves does not end it: the thread would go on, and another begin beside it
         return _TYPES[form], await asyncio.shield(coming)
@@ -127,11 +135,34 @@ class Prometheus:
         try:
             async with self._turn:
                 when = self._now()
-                page = await asyncio.to_thread(self._render, self._see(), form)
+                page = await asyncio.to_thread(self._render, await self._see(), form)
             self._pages[form] = (when, page)
         finally:
-            del self._coming[form]
+            self._coming.pop(form, None)
         return page
+
+
+class _Processes(Collector):
+    """Tell what the system knows of a process, or of several together."""
+
+    def __init__(self, process: Mapping[str, float] | None) -> None:
+        self._process = process
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the metrics of this process, with the values of all where there are several."""
+        for metric in ProcessCollector(registry=None).collect():
+            if self._process is not None:
+                value = self._process.get(metric.name, 0.0)
+                metric.samples = [one._replace(value=value) for one in metric.samples]
+            yield metric
+
+
+def of_this_process() -> dict[str, float]:
+    """Return what the system knows of this process, by metric."""
+    return {
+        metric.name: sum(one.value for one in metric.samples)
+        for metric in ProcessCollector(registry=None).collect()
+    }
 
 
 class _Seen(Collector):
@@ -336,6 +367,10 @@ def _of_the_process(seen: Seen) -> Iterator[Metric]:
         (),
         [(seen.log_lines_dropped,)],
     )
+    if seen.workers is not None:
+        there, answered = seen.workers
+        yield _gauge("workers", "Processes that serve the port.", (), [(there,)])
+        yield _gauge("workers_answering", "Those that told their counts.", (), [(answered,)])
     yield _gauge("start_time_seconds", "When it started, since 1970.", (), [(seen.began,)])
     yield _gauge("uptime_seconds", "How long it has run.", (), [(seen.uptime,)])
     built = {"version": seen.version, "python": platform.python_version()}

@@ -147,7 +147,23 @@ _EVENTS: dict[str, tuple[str, dict[str, Any], frozenset[str]]] = {
             "urls": {"type": "array", "items": _TEXT},
             "upstream": _TEXT,
             "cache": _TEXT,
+            "workers": {**_COUNT, "description": "processes that serve the port"},
         },
+        frozenset(),
+    ),
+    "worker.ended": (
+        "One of several workers has died; it is started again.",
+        {
+            "worker": {**_COUNT, "description": "which one, from 0"},
+            "reason": _text("its signal or exit code"),
+            "lived_s": _NUMBER,
+            "restart_s": {**_NUMBER, "description": "the pause before it is started again"},
+        },
+        frozenset(),
+    ),
+    "worker.started": (
+        "A worker that had died serves again.",
+        {"worker": {**_COUNT, "description": "which one, from 0"}},
         frozenset(),
     ),
     "proxy.draining": ("The sidecar is shutting down.", {"in_flight": _COUNT}, frozenset()),

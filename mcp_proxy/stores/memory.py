@@ -9,6 +9,7 @@ from typing import Any
 from aiocache import SimpleMemoryCache
 
 from mcp_proxy.core.shelf import Edition, Generations
+from mcp_proxy.stores.board import Notice
 
 # What an entry costs beside its own bytes: key, tuple, dict slot (measured with tracemalloc).
 _OVERHEAD = 300
@@ -212,6 +213,9 @@ class MemoryShelf:
     async def invalidate(self, scope: str = "", quarantine: float = 0.0) -> int:
         """Make the answers of a scope invalid; return how many were dropped."""
         self._invalidations += 1
+        return self._void(scope, quarantine)
+
+    def _void(self, scope: str, quarantine: float) -> int:
         if quarantine:
             self._quiet_until = max(self._quiet_until, self._now() + quarantine)
         if scope and len(self._scopes) < _SCOPES_LIMIT:
@@ -224,6 +228,15 @@ class MemoryShelf:
 
     async def expire(self, before: float) -> int:
         """Make what was stored before a moment invalid; return how many were dropped."""
+        return self._void_before(before)
+
+    def hear(self, notice: Notice) -> int:
+        """Drop what another worker has made invalid; return how many."""
+        if notice.before:
+            return self._void_before(notice.before)
+        return self._void(notice.scope, notice.quarantine)
+
+    def _void_before(self, before: float) -> int:
         moment = self._now() - max(0.0, self._epoch() - before)
         return sum(map(self._memory.drop, self._memory.older(moment)))
 

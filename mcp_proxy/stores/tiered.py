@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 from mcp_proxy.core.clock import Emit, Running, Spawn
 from mcp_proxy.core.frame import unpack
 from mcp_proxy.core.shelf import Edition, Generations
+from mcp_proxy.stores.board import Notice
 from mcp_proxy.stores.memory import MemoryShelf
 from mcp_proxy.stores.redis import RedisShelf
 
@@ -165,6 +166,12 @@ class TieredShelf:
         """Make what was stored before a moment invalid; count as above."""
         dropped = await self._memory.expire(before)
         await self._tell(lambda: self._redis.expire(before))
+        return dropped
+
+    def hear(self, notice: Notice) -> int:
+        """Drop what another worker on this machine has made invalid; Redis hears it from there."""
+        dropped = self._memory.hear(notice)
+        self._end_lease()
         return dropped
 
     async def _tell(self, tell: Callable[[], Awaitable[None]]) -> None:

@@ -1,6 +1,7 @@
 """On which of several targets a client's session lives."""
 
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 
 # Ids come from servers and callers: bounded by number and length; the least recently used go first.
 _LIMIT = 20_000
@@ -13,7 +14,8 @@ class Homes:
     That is the id of a handshake-era session, or the path to which a legacy stream's messages go.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ask: Callable[[str], Awaitable[str | None]] | None = None) -> None:
+        self._ask = ask  # another worker, on whose stream a path was told
         self._known: OrderedDict[str, str] = OrderedDict()
 
     def __len__(self) -> int:
@@ -24,6 +26,13 @@ class Homes:
         home = self._known.get(said)
         if home is not None:
             self._known.move_to_end(said)
+        return home
+
+    async def elsewhere(self, said: str) -> str | None:
+        """Return the target's name as another worker knows it."""
+        home = await self._ask(said) if self._ask is not None else None
+        if home is not None:
+            self.keep(said, home)
         return home
 
     def keep(self, said: str, target: str) -> None:

@@ -564,19 +564,19 @@ async def opened(front: Opened, upstream: Upstream, **settings: Any) -> Front:
     sidecar = await front(MCP_CB_FAILURE_THRESHOLD=1, MCP_MAX_RETRIES=0, **settings)
     for name in ("a", "b"):
         await sidecar.ask(post("/mcp", tool(name)))
-    assert [state_of(sidecar, name) for name in ("a", "b")] == ["open", "open"]
+    assert [await state_of(sidecar, name) for name in ("a", "b")] == ["open", "open"]
     return sidecar
 
 
-def state_of(front: Front, name: str) -> Any:
-    return front.sidecar.health()[1]["circuits"][f"tool {name}"]["state"]
+async def state_of(front: Front, name: str) -> Any:
+    return (await front.sidecar.health())[1]["circuits"][f"tool {name}"]["state"]
 
 
 async def test_a_reset_closes_all_circuits(front: Opened, upstream: Upstream) -> None:
     sidecar = await opened(front, upstream)
     heard = await sidecar.ask(request("POST", RESET))
     assert (heard.status, heard.json) == (200, {"reset": ["tool a", "tool b"]})
-    assert [state_of(sidecar, name) for name in ("a", "b")] == ["closed", "closed"]
+    assert [await state_of(sidecar, name) for name in ("a", "b")] == ["closed", "closed"]
     begun = upstream.begun
     await sidecar.ask(post("/mcp", tool("a")))
     assert upstream.begun == begun + 1
@@ -590,7 +590,7 @@ async def test_a_reset_closes_all_circuits(front: Opened, upstream: Upstream) ->
 async def test_a_reset_may_name_a_circuit(front: Opened, upstream: Upstream, asked: bytes) -> None:
     sidecar = await opened(front, upstream)
     assert (await sidecar.ask(asked)).json == {"reset": ["tool a"]}
-    assert [state_of(sidecar, name) for name in ("a", "b")] == ["closed", "open"]
+    assert [await state_of(sidecar, name) for name in ("a", "b")] == ["closed", "open"]
     assert (await sidecar.ask(asked)).json == {"reset": []}
 
 
@@ -598,7 +598,7 @@ async def test_a_reset_of_no_circuit_is_404(front: Opened, upstream: Upstream) -
     sidecar = await opened(front, upstream)
     heard = await sidecar.ask(post(RESET, {"circuit": "tool c"}))
     assert (heard.status, heard.json["code"]) == (404, "not_found")
-    assert [state_of(sidecar, name) for name in ("a", "b")] == ["open", "open"]
+    assert [await state_of(sidecar, name) for name in ("a", "b")] == ["open", "open"]
 
 
 @pytest.mark.parametrize(
@@ -611,7 +611,7 @@ async def test_a_reset_that_is_not_understood_closes_nothing(
     sidecar = await opened(front, upstream)
     heard = await sidecar.ask(post(RESET, body))
     assert (heard.status, heard.json["code"]) == (400, "bad_request")
-    assert state_of(sidecar, "a") == "open"
+    assert await state_of(sidecar, "a") == "open"
 
 
 async def test_a_reset_is_guarded(front: Opened, upstream: Upstream) -> None:
@@ -622,10 +622,10 @@ async def test_a_reset_is_guarded(front: Opened, upstream: Upstream) -> None:
     for method in ("GET", "HEAD", "PUT", "DELETE"):
         heard = await sidecar.ask(request(method, RESET, "Authorization: Bearer s3cret"))
         assert (heard.status, heard["Allow"]) == (405, "POST, OPTIONS")
-    assert state_of(sidecar, "a") == "open"
+    assert await state_of(sidecar, "a") == "open"
     heard = await sidecar.ask(request("POST", RESET, "Authorization: Bearer s3cret"))
     assert heard.status == 200
-    assert state_of(sidecar, "a") == "closed"
+    assert await state_of(sidecar, "a") == "closed"
 
 
 async def test_without_circuits_there_is_none_to_close(front: Opened) -> None:

@@ -156,8 +156,8 @@ def test_where_it_is_off_nothing_of_it_is_imported(start: Callable[..., Process]
     """But for what redis 8 takes of the SDK for metrics of its own, where that is installed."""
     lines = (
         "import sys",
-        "import mcp_proxy.assembly, mcp_proxy.cli",
-        "assert mcp_proxy.cli._spans(print) is None",
+        "import mcp_proxy.assembly, mcp_proxy.serving",
+        "assert mcp_proxy.serving.spans(print) is None",
         (
             "print(any(name in sys.modules for name in ('mcp_proxy.signals.traces', "
             "'opentelemetry.sdk.trace', 'opentelemetry.exporter')))"
@@ -180,8 +180,8 @@ def test_a_missing_extra_is_said(start: Callable[..., Process]) -> None:
     lines = (
         "import sys",
         "sys.modules['opentelemetry'] = None",  # as if it were not there
-        "import mcp_proxy.cli",
-        "mcp_proxy.cli._spans(lambda *said, message: print(message))",
+        "import mcp_proxy.serving",
+        "mcp_proxy.serving.spans(lambda *said, message: print(message))",
     )
     said = start("-c", "\n".join(lines), OTEL_TRACES_EXPORTER="otlp").first_line
     assert said == "OTEL_* asks for traces: install mcp-sidecar[otel]\n"

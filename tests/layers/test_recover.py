@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from mcp_proxy.core.headers import media_type
 from mcp_proxy.core.intent import LEGACY_POST, SESSION_END, STREAM, Decisions, Intent, Policy
 from mcp_proxy.core.jsonrpc import read_request
 from mcp_proxy.core.message import NOTHING
+from mcp_proxy.core.session import Session
 from mcp_proxy.core.verdict import Verdict
 from mcp_proxy.layers.recover import Recover
 from mcp_proxy.upstream.sessions import Sessions
@@ -647,3 +649,79 @@ def test_intents_are_those_of_the_table() -> None:
     bench = Bench()
     assert bench.call(LIST).intent.repeatable
     assert not bench.call(WRITE).intent.repeatable
+
+
+# --- among several workers
+
+
+class Others:
+    """The other workers, as far as a session concerns them."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+        self.newer = ""  # under which id one of them has opened the session anew
+
+    def opened(self, session: Session) -> None:
+        self.told.append(("opened", session.id))
+
+    def noted(self, session: Session, said: bytes) -> None:
+        self.told.append(("noted", json.loads(said)["method"]))
+
+    def over(self, session: Session) -> None:
+        self.told.append(("over", session.id))
+
+    async def moved(self, session: Session) -> None:
+        self.told.append(("moved", f"{session.upstream} {session.moves}"))
+
+    async def follow(self, session: Session) -> bool:
+        if self.newer:
+            session.upstream = self.newer
+        return bool(self.newer)
+
+    @asynccontextmanager
+    async def turn(self, session: Session) -> AsyncIterator[None]:
+        self.told.append(("turn", session.id))
+        yield
+        self.told.append(("turn over", session.id))
+
+
+def among(others: Others) -> Bench:
+    bench = Bench()
+    bench.recover = Recover(
+        bench.sessions, bench.server, bench.clock, spawn, bench.told, limit=1 << 20, others=others
+    )
+    return bench
+
+
+async def test_the_other_workers_are_told_of_a_session() -> None:
+    others = Others()
+    bench = among(others)
+    await bench.ask(OPENING, None)
+    await bench.ask(READY)
+    await bench.ask(LIST)
+    bench.server.restart()
+    assert (await bench.ask(LIST)).status == 200
+    await bench.ask(b"", method="DELETE", intent=SESSION_END)
+    assert others.told == [
+        ("opened", "s1"),
+        ("noted", "notifications/initialized"),
+        ("turn", "s1"),
+        ("moved", "s2 1"),
+        ("turn over", "s1"),
+        ("over", "s1"),
+    ]
+
+
+async def test_what_another_worker_has_opened_anew_is_followed() -> None:
+    """One handshake for all: the server's new id is taken over, and the call sent again."""
+    others = Others()
+    bench = among(others)
+    await bench.ask(OPENING, None)
+    bench.server.restart()
+    bench.server.sessions["s9"] = []
+    others.newer = "s9"
+    answered = await bench.ask(LIST)
+    assert (answered.status, answered.headers["Mcp-Session-Id"]) == (200, "s1")
+    assert bench.server.opened == 1
+    assert bench.server.asked[-1] == ("tools/list", "s9")
+    assert ("moved", "s9 1") not in others.told

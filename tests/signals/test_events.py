@@ -161,3 +161,60 @@ def test_what_is_no_event_is_passed_over() -> None:
     ):  # fmt: skip
         bench.events.hear(odd)
     assert bench.events.last == 0
+
+
+# --- for another worker
+
+
+def tell_at(bench: Bench, *moments: float, **fields: Any) -> None:
+    for moment in moments:
+        bench.events.take(Said(moment, "info", "a.b", {"number": int(moment), **fields}))
+
+
+def test_an_excerpt_ends_at_a_moment() -> None:
+    bench = Bench()
+    tell_at(bench, 1.0, 2.0, 3.0)
+    run, cursor, lost, full, found = bench.events.excerpt(0, ALL, 10, 2.0, heard=True)
+    assert (run, cursor, lost, full) == (bench.events.run, 2, 0, False)
+    assert [(when, number, name) for when, number, name, _ in found] == [
+        (1.0, 1, "a.b"),
+        (2.0, 2, "a.b"),
+    ]
+    assert json.loads(found[0][3])["id"] == f"{run}-1"
+    assert bench.events.excerpt(2, ALL, 1, 9.0, heard=True)[1:4] == (3, 0, True)
+
+
+def test_what_was_heard_of_another_sidecar_is_told_by_one_worker_only() -> None:
+    bench = Bench()
+    tell_at(bench, 1.0)
+    tell_at(bench, 2.0, replica="other")
+    for heard in (True, False):
+        _, cursor, _, _, found = bench.events.excerpt(0, ALL, 10, 9.0, heard=heard)
+        assert (cursor, len(found)) == (2, 1 + heard)
+        assert bench.events.moments(5, 9.0, heard=heard) == [1.0, 2.0][: 1 + heard]
+
+
+def test_moments_are_those_of_the_last_events() -> None:
+    bench = Bench(size=3)
+    tell_at(bench, 1.0, 2.0, 3.0, 4.0, 5.0)
+    assert bench.events.moments(2, 4.0, heard=True) == [3.0, 4.0]
+    assert bench.events.moments(0, 4.0, heard=True) == []
+    assert bench.events.before(4.0) == 3
+    assert bench.events.before(9.0) == 5
+    assert bench.events.excerpt(0, ALL, 10, 9.0, heard=True)[2] == 2, "so many were lost"
+    run = bench.events.run
+    assert bench.events.when(f"{run}-3") == 3.0
+    for unknown in (f"{run}-2", f"{run}-6", f"{run}-x", "other-3", ""):
+        assert bench.events.when(unknown) is None
+
+
+def test_the_clock_of_another_machine_holds_up_nothing() -> None:
+    bench = Bench()
+    tell_at(bench, 1.0)
+    tell_at(bench, 99.0, replica="other")
+    tell_at(bench, 2.0)
+    _, cursor, _, _, found = bench.events.excerpt(0, ALL, 10, 5.0, heard=True)
+    assert cursor == 3
+    assert [when for when, *_ in found] == [1.0, 1.0, 2.0]
+    assert bench.events.before(2.0) == 2
+    assert bench.events.moments(9, 5.0, heard=True) == [1.0, 5.0, 2.0]

@@ -1,15 +1,20 @@
 """One JSON object per line, whatever happens: no reader, odd names, secrets in exceptions."""
 
+import contextlib
+import fcntl
 import json
 import os
 import re
+import select
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 
-from mcp_proxy.signals.logs import Log, QueueSink
+from mcp_proxy.signals.logs import Log, QueueSink, Turns, pieces
 
 
 class Reader:
@@ -237,3 +242,51 @@ def test_nothing_global_is_configured(bench: Bench) -> None:
     assert not structlog.is_configured()
     bench.log("a")
     assert not structlog.is_configured()
+
+
+# --- several processes, one descriptor
+
+
+def test_pieces_are_whole_lines() -> None:
+    lines = b"aaaa\nbb\ncccccccccccc\nd\n"
+    assert pieces(lines, 8) == [b"aaaa\nbb\n", b"cccccccccccc\n", b"d\n"]
+    assert pieces(lines, 100) == [lines]
+    assert pieces(b"", 8) == []
+
+
+def test_who_writes_waits_for_its_turn(reader: Reader, tmp_path: Path) -> None:
+    """The other process of the test is another file: a lock belongs to who has opened it."""
+    path = str(tmp_path / "turns")
+    turns = Turns(path)
+    other = os.open(path, os.O_RDWR)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    log = Log("info", reader.descriptor, write=turns.write)
+    log("a.b")
+    assert select.select([reader.end], [], [], 0.1) == ([], [], [])
+    fcntl.flock(other, fcntl.LOCK_UN)
+    os.close(other)
+    log.close()
+    assert json.loads(reader.read_all())["event"] == "a.b"
+
+
+def test_at_once_means_without_a_thread(reader: Reader) -> None:
+    before = threading.active_count()
+    log = Log("info", reader.descriptor, at_once=True)
+    log("a.b")
+    assert threading.active_count() == before
+    assert json.loads(os.read(reader.end, 4096))["event"] == "a.b"
+    log.close()
+
+
+def test_at_once_never_waits(reader: Reader) -> None:
+    os.set_blocking(reader.descriptor, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(reader.descriptor, b"x" * 4096)
+    os.set_blocking(reader.descriptor, True)
+    log = Log("info", reader.descriptor, at_once=True)
+    log("a.b")
+    assert log.dropped == 1
+    reader.leave()
+    log("a.b")
+    assert log.dropped == 2

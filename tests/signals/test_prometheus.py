@@ -77,6 +77,7 @@ def seen(*outcomes: Outcome, **fields: Any) -> Seen:
             began=1_700_000_000.5,
             uptime=20.25,
             version="1.2.3",
+            workers=(21, 20),
         ),
         **fields,
     )  # fmt: skip
@@ -337,14 +338,22 @@ class Stage:
 
 def pages(stage: Stage, clock: FakeClock, *known: Seen) -> Prometheus:
     told = iter(known)
-    return Prometheus(lambda: next(told), clock.now, spawn, stage)
+
+    async def see() -> Seen:
+        return next(told)
+
+    return Prometheus(see, clock.now, spawn, stage)
 
 
 async def test_calls_go_on_while_500_tools_are_rendered() -> None:
     """The rendering cannot end before the loop has taken further steps."""
     metrics = counted(*(outcome(f"tool-{number}") for number in range(500)))
     stage = Stage()
-    prometheus = Prometheus(lambda: seen(tools=metrics.counted()), FakeClock().now, spawn, stage)
+
+    async def see() -> Seen:
+        return seen(tools=metrics.counted())
+
+    prometheus = Prometheus(see, FakeClock().now, spawn, stage)
     page = spawn(prometheus.page(TEXT), "scrape")
     await stage.until(1)
     metrics.began()
@@ -375,6 +384,32 @@ async def test_a_page_is_told_again_for_a_second() -> None:
     _, second = await within(prometheus.page(TEXT))
     assert b"\nmcp_sidecar_sessions 0.0\n" in first
     assert b"\nmcp_sidecar_sessions 1.0\n" in second
+
+
+async def test_of_several_workers_no_page_is_told_again() -> None:
+    """Another worker may have told later counts meanwhile: then counters would go backwards."""
+    stage = Stage()
+    stage.may_end.set()
+    told = iter(seen(sessions=number) for number in range(3))
+
+    async def see() -> Seen:
+        return next(told)
+
+    prometheus = Prometheus(see, FakeClock().now, spawn, stage, fresh=0.0)
+    found = [await within(spawn(prometheus.page(TEXT), "scrape")) for _ in range(2)]
+    assert [b"\nmcp_sidecar_sessions %d.0\n" % n in page for n, (_, page) in enumerate(found)] == [
+        True,
+        True,
+    ]
+    stage.may_end.clear()
+    begun = len(stage.begun)
+    first = spawn(prometheus.page(TEXT), "scrape")
+    await stage.until(begun + 1)
+    told = iter([seen(sessions=9)])
+    second = spawn(prometheus.page(TEXT), "scrape")
+    stage.may_end.set()
+    await within(first)
+    assert b"\nmcp_sidecar_sessions 9.0\n" in (await within(second))[1]
 
 
 async def test_those_who_ask_together_get_one_rendering() -> None:
@@ -415,7 +450,10 @@ async def test_a_rendering_that_failed_is_tried_again() -> None:
             raise ValueError
         return render(known, form)
 
-    prometheus = Prometheus(seen, FakeClock().now, spawn, sometimes)
+    async def see() -> Seen:
+        return seen()
+
+    prometheus = Prometheus(see, FakeClock().now, spawn, sometimes)
     with pytest.raises(ValueError):
         await within(prometheus.page(TEXT))
     broken.append(False)

@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import signal
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from mcp_proxy.core.frame import Frame, pack
 from mcp_proxy.core.freshness import Terms
 from mcp_proxy.core.shelf import Edition, Generations
 from mcp_proxy.stores import tiered
+from mcp_proxy.stores.board import Board, BoardShelf, Notice
 from mcp_proxy.stores.memory import MemoryShelf
 from mcp_proxy.stores.redis import RedisShelf
 from mcp_proxy.stores.tiered import QUEUE, Strategy, TieredShelf
@@ -768,3 +770,54 @@ async def test_the_snapshot_shows_both_tiers(bench: Bench) -> None:
         "store": "tiered", "entries": 1, "redis_up": True, "redis_failures": 0, "queued": 0,
         "write_back_lost": 0,
     }  # fmt: skip
+
+
+# --- several workers of one sidecar
+
+
+async def test_another_worker_hears_of_an_invalidation_at_once(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """Not within a second, as another sidecar does: before the answer of the write goes out."""
+    near, other = await replicas(bench)
+    here, there = [
+        BoardShelf(one, Board(str(tmp_path), 2, index, bench.clock.now), spawn)
+        for index, one in enumerate((near, other))
+    ]
+    await other.fill(framed())
+    assert await other.found() is not None
+    assert there.glance(()) is not None
+    await within(here.invalidate())
+    assert there.glance(()) is None, "Redis is asked again"
+    edition = await within(there.edition(()))
+    assert edition is not None
+    assert await within(there.get(f"jira/look\n{edition.token}")) is None
+    assert there.snapshot()["entries"] == 0
+
+
+async def test_redis_hears_before_the_other_workers_do(bench: Bench, tmp_path: Path) -> None:
+    """Else they would take a lease on what is about to be void."""
+    near, other = await replicas(bench)
+    here, there = [
+        BoardShelf(one, Board(str(tmp_path), 2, index, bench.clock.now), spawn)
+        for index, one in enumerate((near, other))
+    ]
+    seen: list[Any] = []
+    board, server = here._board, bench.server
+
+    class Late:
+        def news(self) -> Any:
+            return board.news()
+
+        def write(self, notice: Notice) -> None:
+            seen.append(server.raw().hget(near.far._generations, "generation"))
+            board.write(notice)
+
+    before = await within(there.edition(()))
+    assert before is not None
+    here._board = Late()  # type: ignore[assignment]
+    await within(here.invalidate())
+    assert seen != [before.token.encode()]
+    after = await within(there.edition(()))
+    assert after is not None
+    assert seen == [after.token.encode()]

@@ -30,3 +30,19 @@ def test_a_name_that_is_too_long_is_not_kept() -> None:
     homes = Homes()
     homes.keep("s" * 1_025, "http://a")
     assert len(homes) == 0
+
+
+async def test_another_worker_may_know() -> None:
+    """It is asked once: from then on it is known here."""
+    asked = []
+
+    async def ask(said: str) -> str | None:
+        asked.append(said)
+        return "http://b" if said == "/messages?1" else None
+
+    homes = Homes(ask)
+    assert await homes.elsewhere("/messages?1") == "http://b"
+    assert homes.of("/messages?1") == "http://b"
+    assert await homes.elsewhere("/messages?2") is None
+    assert asked == ["/messages?1", "/messages?2"]
+    assert await Homes().elsewhere("/messages?1") is None
