@@ -30,6 +30,7 @@ from mcp_proxy.core.watching import LEVELS
 from mcp_proxy.edge.inbound import Door, Inbound, Roads
 from mcp_proxy.edge.live import Live
 from mcp_proxy.edge.names import Names
+from mcp_proxy.edge.ops import Ops
 from mcp_proxy.edge.own import Own, Sources
 from mcp_proxy.edge.pool import Pools, open_pools
 from mcp_proxy.effective import effective
@@ -167,6 +168,7 @@ class Sidecar:
             clock=self._clock,
             spawn=self._tasks,
         )
+        self.ops = Ops(self.inbound) if settings.server.ops_port is not None else None
 
     # --- parts, from settings
 
@@ -358,6 +360,7 @@ class Sidecar:
             self.pseudonym,
             server.buffer_limit,
             server.max_body_bytes,
+            server.body_timeout,
             server.enrich_responses,
             server.sse_keepalive,
         )
@@ -393,6 +396,8 @@ class Sidecar:
                 event_schema=schemas.all_of_them(),
             ),
             token.get_secret_value() if token else None,
+            self._clock,
+            moved=self._settings.server.ops_port is not None,
         )
 
     # --- what rooms tell each other

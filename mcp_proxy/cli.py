@@ -232,15 +232,21 @@ def _spans(log: Any) -> Any:
 async def _serve(settings: Any, warnings: list[str], log: Any) -> int:
     from mcp_proxy.assembly import Sidecar  # noqa: PLC0415 - --help stays quick
     from mcp_proxy.edge.pool import parser_is_compiled  # noqa: PLC0415
-    from mcp_proxy.edge.serve import listen, until_stopped  # noqa: PLC0415
+    from mcp_proxy.edge.serve import until_stopped  # noqa: PLC0415
+    from mcp_proxy.ports import cautions, open_ports  # noqa: PLC0415
     from mcp_proxy.signals import foreign  # noqa: PLC0415
 
+    if not parser_is_compiled():
+        click.echo(
+            "mcp-sidecar: aiohttp runs without its C parser, which reads hostile framing more strictly "
+            "than the other; install its wheel, and unset AIOHTTP_NO_EXTENSIONS",
+            sys.__stderr__,
+        )
+        return FAILED
     sidecar = Sidecar(settings, log, spans=_spans(log))
     foreign.take_over(sidecar.emit, elsewhere=log)
-    for warning in warnings:
+    for warning in [*warnings, *cautions(settings)]:
         sidecar.emit("config.warning", "warning", message=warning)
-    if not parser_is_compiled():
-        sidecar.emit("config.warning", "warning", message="aiohttp runs without its C parser")
     if any(target.address.ends_at_mcp for target in sidecar.targets):
         sidecar.emit(
             "config.warning",
@@ -251,7 +257,7 @@ async def _serve(settings: Any, warnings: list[str], log: Any) -> int:
             ),
         )
     try:
-        runner, urls = await listen(sidecar.inbound, settings.server.host, settings.server.port)
+        ports = await open_ports(sidecar, settings)
     except OSError as error:
         click.echo(
             f"mcp-sidecar: cannot listen on {settings.server.host}:{settings.server.port} "
@@ -270,7 +276,7 @@ async def _serve(settings: Any, warnings: list[str], log: Any) -> int:
     sidecar.emit(
         "proxy.started",
         version=__version__,
-        urls=urls,
+        **ports.told(),
         upstream=", ".join(target.name for target in sidecar.targets),
         cache=sidecar.shelf.snapshot()["store"] if sidecar.shelf else "off",
     )
@@ -279,7 +285,7 @@ async def _serve(settings: Any, warnings: list[str], log: Any) -> int:
         clean = await sidecar.drain()
         with suppress(TimeoutError):
             async with asyncio.timeout(_REST):  # noqa: TID251 - sockets and Redis, no decision
-                await runner.cleanup()
+                await ports.cleanup()
                 await sidecar.aclose()
         return clean
 

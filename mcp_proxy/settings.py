@@ -228,6 +228,25 @@ class Server(Section):
     port: Annotated[int, Field(ge=0, le=65_535)] = _is(
         8000, "MCP_PORT", "port to listen on; 0 takes a free one"
     )
+    ops_port: Annotated[int, Field(ge=0, le=65_535)] | None = _is(
+        None,
+        "MCP_OPS_PORT",
+        "port of its own for our endpoints; only /api/health, /api/metrics and the cache clear "
+        "then stay on the main one, too",
+    )
+    connections_limit: Count = _is(
+        25_000,
+        "MCP_CONNECTIONS_LIMIT",
+        "connections of clients at once, as far as descriptors (ulimit -n) reach; one more gets a 503",
+    )
+    head_timeout: Seconds = _is(
+        10.0, "MCP_HEAD_TIMEOUT", "seconds in which a request's head must have come once it begins"
+    )
+    body_timeout: Seconds = _is(
+        60.0,
+        "MCP_BODY_TIMEOUT",
+        "seconds of silence after which a request whose body is still to come is given up",
+    )
     mcp_path: Path_ = _is("/mcp", "MCP_PATH", "where Streamable HTTP is spoken")
     sse_path: Path_ = _is("/sse", "MCP_SSE_PATH", "where legacy HTTP+SSE streams begin")
     messages_path: Path_ = _is(

@@ -6,12 +6,13 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from aiohttp import web
 
 from mcp_proxy.edge.connection import Connection, can_tell_requests_apart
 from mcp_proxy.edge.express import Express
+from mcp_proxy.edge.full import SPARE, Full
 from mcp_proxy.edge.pool import FIELD_LIMIT
 
 _BACKLOG = 1024
@@ -22,6 +23,16 @@ _READ_BUFFER = 65_536
 _SHUTDOWN = 0.15
 # This machine has no such address, or does not speak that version of IP.
 _ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
+
+class Limits(NamedTuple):
+    """What a port takes of its clients."""
+
+    connections: int = 25_000
+    head_timeout: float = 10.0  # seconds; 0 is no limit
+
+
+_LIMITS = Limits()
 
 
 class Answering(Protocol):
@@ -48,13 +59,34 @@ class Port(web.Server):
     """A server whose connections are ours."""
 
     express: Express | None = None
+    limits = Limits()
+    open = 0  # connections that have a place
+    refused = 0  # and those without one, that are still open
 
-    def __call__(self) -> web.RequestHandler:
-        """Return what speaks HTTP on one connection."""
-        return Connection(self, self.express, loop=self._loop, **self._kwargs)
+    def __call__(self) -> asyncio.Protocol:  # type: ignore[override]
+        """Return what speaks HTTP on one connection, or refuses to."""
+        if self.open >= self.limits.connections:
+            self.refused += 1
+            return Full(self._let_go, silent=self.refused > SPARE)
+        self.open += 1
+        return Connection(
+            self, self.express, self.limits.head_timeout, loop=self._loop, **self._kwargs
+        )
+
+    def connection_lost(
+        self, handler: web.RequestHandler, exc: BaseException | None = None
+    ) -> None:
+        """Let a place be free."""
+        self.open -= 1
+        super().connection_lost(handler, exc)
+
+    def _let_go(self) -> None:
+        self.refused -= 1
 
 
-async def listen(answering: Answering, host: str, port: int) -> tuple[web.ServerRunner, list[str]]:
+async def listen(
+    answering: Answering, host: str, port: int, limits: Limits = _LIMITS
+) -> tuple[web.ServerRunner, list[str]]:
     """Start to accept connections; return the runner and the URLs. Raises OSError.
 
     aiohttp's low-level server: one catch-all needs no router, which costs a tenth of a hit.
@@ -73,7 +105,9 @@ async def listen(answering: Answering, host: str, port: int) -> tuple[web.Server
         max_line_size=FIELD_LIMIT,
         read_bufsize=_READ_BUFFER,
     )
-    server.express = answering.express if can_tell_requests_apart() else None
+    known = can_tell_requests_apart()
+    server.limits = limits if known else limits._replace(head_timeout=0)
+    server.express = answering.express if known else None
     runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN)
     await runner.setup()
     urls = []

@@ -146,8 +146,9 @@ _EVENTS: dict[str, tuple[str, dict[str, Any], frozenset[str]]] = {
             "urls": {"type": "array", "items": _TEXT},
             "upstream": _TEXT,
             "cache": _TEXT,
+            "ops_urls": {"type": "array", "items": _TEXT},
         },
-        frozenset(),
+        frozenset({"ops_urls"}),
     ),
     "proxy.draining": ("The sidecar is shutting down.", {"in_flight": _COUNT}, frozenset()),
     "proxy.failed": (
