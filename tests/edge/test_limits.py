@@ -368,3 +368,16 @@ async def test_the_limit_holds_on_each_port(front: Opened) -> None:
         assert (await one.ask(get("/api/health"))).status in {200, 503}
         assert (await sidecar.ask(get("/api/health"))).status == 503
         assert (await sidecar.ask(get("/livez"), sidecar.ops_port)).status == 200
+
+
+async def test_a_large_body_is_no_large_head(front: Opened, upstream: Upstream) -> None:
+    """Nor is what comes behind it."""
+    sidecar = await front()
+    async with sidecar.client() as client:
+        for _ in range(2):
+            raw = post("/x", b" " * (1024 * KIB))
+            for start in range(0, len(raw), 64 * KIB):
+                await client.send(raw[start : start + 64 * KIB])
+                await settle()
+            assert (await client.hear()).status == 200
+    assert [len(asked.body) for asked in upstream.asked] == [1024 * KIB] * 2
