@@ -87,7 +87,9 @@ class Own:
         """Answer a request to a path of ours; `client` is whose wrong tokens are counted."""
         methods = self._routes.get(path)
         if methods is None:
-            return problem(404, "not_found", "There is nothing here.")
+            return problem(
+                404, "not_found", "This is the port of operators; clients ask that of MCP_PORT."
+            )
         if request.method == "OPTIONS":
             return Reply(204, CIMultiDict(Allow=allowed(methods)), EMPTY)
         method = "GET" if request.method == "HEAD" else request.method
