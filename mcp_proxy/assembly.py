@@ -168,6 +168,8 @@ class Sidecar:
             clock=self._clock,
             spawn=self._tasks,
         )
+        # of whoever opens the ports
+        self.connections: Callable[[], dict[str, int]] = dict
         self.ops = Ops(self.inbound) if settings.server.ops_port is not None else None
 
     # --- parts, from settings
@@ -506,6 +508,7 @@ class Sidecar:
             **await self.metrics.snapshot(kept, self._clock.sleep),
             "circuits": self._circuits(),
             "cache": self.shelf.snapshot() if self.shelf is not None else None,
+            "connections": self.connections(),
             "open_streams": self.pools.open_streams,
             "answered_at_once": self.inbound.express.answered if self.inbound.express else 0,
             "sessions": len(self.sessions),

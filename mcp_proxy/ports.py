@@ -1,14 +1,15 @@
 """Open the ports of a sidecar, and say what is to be thought of before somebody else does."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from aiohttp import web
 
 from mcp_proxy.core.origins import is_loopback
 from mcp_proxy.edge.descriptors import places, raise_limit
-from mcp_proxy.edge.serve import Answering, Limits, listen
+from mcp_proxy.edge.serve import Answering, Limits, Port, listen
 from mcp_proxy.settings import Settings
 
 # Connections that a small office opens in a day; where descriptors allow fewer, that is told.
@@ -18,7 +19,9 @@ _LONG_ENOUGH = 16
 
 
 class Doors(Protocol):
-    """What answers on the ports."""
+    """What answers on the ports, and tells how many are connected."""
+
+    connections: Callable[[], dict[str, int]]
 
     @property
     def inbound(self) -> Answering:
@@ -42,6 +45,14 @@ class Ports:
     def told(self) -> dict[str, Any]:
         """Return the URLs as an event says them."""
         return {"urls": self.urls, **({"ops_urls": self.ops_urls} if self.ops_urls else {})}
+
+    def connections(self) -> dict[str, int]:
+        """Return how many clients are connected, and how many found no place since the start."""
+        servers = [cast("Port", runner.server) for runner in self.runners]
+        return {
+            "open": sum(server.open for server in servers),
+            "refused": sum(server.turned_away for server in servers),
+        }
 
     async def cleanup(self) -> None:
         """Close them, and what is open on them."""
@@ -68,6 +79,7 @@ async def open_ports(doors: Doors, settings: Settings) -> Ports:
                 error.errno, f"MCP_OPS_PORT {server.ops_port}: {error.strerror}"
             ) from None
         raise
+    doors.connections = ports.connections
     return ports
 
 

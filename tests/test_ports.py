@@ -111,6 +111,7 @@ async def test_both_ports_or_none() -> None:
             settings = loaded(MCP_PORT="0", MCP_OPS_PORT=str(taken), MCP_HOST="127.0.0.1")
 
             class Doors:
+                connections = sidecar.connections
                 inbound = sidecar.inbound
                 ops = sidecar.inbound
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from secrets import token_hex
+from typing import cast
 
 from mcp_proxy.core import errors
 from mcp_proxy.core.errors import OverloadedError, ProxyError
@@ -41,13 +42,12 @@ class Full(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for a request: an answer that comes before it may be lost with the close."""
-        assert isinstance(transport, asyncio.Transport)
+        taken = cast("asyncio.Transport", transport)  # uvloop's is none of asyncio's
         if self._silent:
-            transport.abort()
+            taken.abort()
             return
-        self._transport = transport
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(_PATIENCE, transport.abort)
+        self._transport = taken
+        self._timer = asyncio.get_running_loop().call_later(_PATIENCE, taken.abort)
 
     def data_received(self, _: bytes) -> None:
         """Refuse."""

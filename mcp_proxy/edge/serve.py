@@ -62,11 +62,13 @@ class Port(web.Server):
     limits = Limits()
     open = 0  # connections that have a place
     refused = 0  # and those without one, that are still open
+    turned_away = 0  # since the start
 
     def __call__(self) -> asyncio.Protocol:  # type: ignore[override]
         """Return what speaks HTTP on one connection, or refuses to."""
         if self.open >= self.limits.connections:
             self.refused += 1
+            self.turned_away += 1
             return Full(self._let_go, silent=self.refused > SPARE)
         self.open += 1
         return Connection(

@@ -327,6 +327,8 @@ async def test_one_connection_too_many_hears_why(front: Opened, upstream: Upstre
         await settle()
         assert (await sidecar.ask(get("/x"))).status == 200
         assert (await one.ask(get("/x"))).status == 200
+        counts = (await one.ask(get("/api/metrics"))).json["connections"]
+        assert counts == {"open": 1, "refused": 3}
     assert upstream.begun == 4
 
 
