@@ -2,6 +2,8 @@
 
 import resource
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +13,8 @@ from mcp_proxy.edge.serve import Limits
 from mcp_proxy.ports import cautions, open_ports
 from mcp_proxy.settings import Loader, Settings
 from tests.edge.wire import sidecar as opened
-from tests.test_cli import process
+from tests.edge.wire import unused_port
+from tests.test_cli import ROOT, process
 
 URL = "http://localhost:1"
 TOKEN = "a token of some length"
@@ -134,3 +137,29 @@ def test_it_does_not_run_without_the_c_parser() -> None:
         assert sidecar.end() == 1
     assert "C parser" in sidecar.complaint
     assert "Traceback" not in sidecar.complaint
+
+
+# --- who looks for them
+
+
+@pytest.mark.parametrize("ops", [False, True])
+def test_the_health_check_of_the_image_finds_the_probes(*, ops: bool) -> None:
+    """They move to MCP_OPS_PORT, where that is set."""
+    main, other = str(unused_port()), str(unused_port())
+    environ = {"MCP_OPS_PORT": other} if ops else {}
+    with process(URL, port=main, **environ) as sidecar:
+        sidecar.until("proxy.started")
+
+        def looked() -> int:
+            ran = subprocess.run(
+                [sys.executable, "-I", str(ROOT / "deploy" / "ready.py")],
+                env={"PATH": "", "MCP_PORT": main, **environ},
+                capture_output=True,
+                check=False,
+            )
+            return ran.returncode
+
+        assert looked() == 0
+        sidecar.popen.kill()
+        sidecar.popen.wait()
+        assert looked() == 1
