@@ -363,6 +363,7 @@ class Sidecar:
             server.buffer_limit,
             server.max_body_bytes,
             server.body_timeout,
+            server.held_bytes,
             server.enrich_responses,
             server.sse_keepalive,
         )

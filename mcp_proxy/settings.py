@@ -276,6 +276,11 @@ class Server(Section):
         1_048_576, "MCP_BUFFER_LIMIT", "bytes; larger bodies are opaque and streamed"
     )
     max_body_bytes: Bytes = _is(0, "MCP_MAX_BODY_BYTES", "bytes; 413 beyond it; 0 is no limit")
+    held_bytes: Bytes = _is(
+        536_870_912,
+        "MCP_HELD_BYTES",
+        "bytes of request bodies in memory at once, of all clients; what is more gets a 503",
+    )
     request_timeout: Seconds = _is(
         300.0, "MCP_REQUEST_TIMEOUT", "seconds that a call may take in all"
     )

@@ -6,7 +6,28 @@ from aiohttp import web
 
 from mcp_proxy.core.call import EMPTY, Delivery, Pieces, Stream, Whole
 from mcp_proxy.core.clock import Clock
-from mcp_proxy.core.errors import BodyTooLargeError, RequestTooSlowError
+from mcp_proxy.core.errors import BodyTooLargeError, OverloadedError, RequestTooSlowError
+
+
+class Held:
+    """Count the bytes of request bodies that are in memory, of all clients together.
+
+    Each is bounded by MCP_BUFFER_LIMIT; as many as there are connections would be 25 GB.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.bytes = 0
+
+    def take(self, size: int) -> None:
+        """Hold so many more; raises OverloadedError when that is too much."""
+        if self.bytes + size > self._limit:
+            raise OverloadedError("Too much of what clients send is held (MCP_HELD_BYTES).")
+        self.bytes += size
+
+    def let_go(self, size: int) -> None:
+        """Hold so many less."""
+        self.bytes -= size
 
 
 class Patience(NamedTuple):
@@ -16,6 +37,7 @@ class Patience(NamedTuple):
     max_bytes: int  # 0 is no limit
     silence: float  # seconds between two pieces
     clock: Clock
+    held: Held
 
 
 async def read_body(
@@ -31,7 +53,7 @@ async def read_body(
     `wanted` bodies are read whole up to `buffer_limit`, and so are others that say that they are
     small, or could still turn out too large.
     """
-    buffer_limit, max_bytes, _, _ = patience
+    buffer_limit, max_bytes, *_ = patience
     if not request.body_exists:
         return EMPTY
     content = request.content
@@ -53,16 +75,20 @@ async def read_body(
 async def _small(
     request: web.BaseRequest, length: int | None, patience: Patience
 ) -> Whole | Stream:
-    buffer_limit, max_bytes, _, _ = patience
+    buffer_limit, max_bytes, *_ = patience
     pieces: list[bytes] = []
     size = 0
-    while size != length and (piece := await _next(request, patience)):
-        pieces.append(piece)
-        size += len(piece)
-        if max_bytes and size > max_bytes:
-            raise too_large(max_bytes)
-        if size > buffer_limit:
-            return _rest(request, pieces, size, patience)
+    try:
+        while size != length and (piece := await _next(request, patience)):
+            patience.held.take(len(piece))
+            pieces.append(piece)
+            size += len(piece)
+            if max_bytes and size > max_bytes:
+                raise too_large(max_bytes)
+            if size > buffer_limit:
+                return _rest(request, pieces, size, patience)
+    finally:  # whoever asked for it goes on to count it
+        patience.held.let_go(size)
     return Whole(b"".join(pieces))
 
 

@@ -38,7 +38,7 @@ from mcp_proxy.core.peers import Proxies, household
 from mcp_proxy.core.trace import trace_of
 from mcp_proxy.core.traffic import Traffic
 from mcp_proxy.edge.answer import Answer
-from mcp_proxy.edge.body import Patience, read_body
+from mcp_proxy.edge.body import Held, Patience, read_body
 from mcp_proxy.edge.connection import Connection
 from mcp_proxy.edge.express import Express, Lane
 from mcp_proxy.edge.flow import write_stream
@@ -68,6 +68,7 @@ class Door:
     buffer_limit: int  # bytes
     max_body_bytes: int  # 0 is no limit
     body_timeout: float  # seconds of silence
+    held_bytes: int  # of bodies of all requests together
     enrich: bool
     sse_keepalive: float  # seconds of silence until a comment; 0 is never
 
@@ -97,7 +98,10 @@ class Inbound:
         self._draining = False
         self._listening = Listening()
         self._mail = Mail(door.buffer_limit)
-        self._patience = Patience(door.buffer_limit, door.max_body_bytes, door.body_timeout, clock)
+        self._held = Held(door.held_bytes)
+        self._patience = Patience(
+            door.buffer_limit, door.max_body_bytes, door.body_timeout, clock, self._held
+        )
         self._opening = Together()  # streams that have no head yet
         self._sending = Together()  # what else takes the short stack, and so has no deadline
         # Unique, not secret: asking the system for randomness costs more than a cache hit.
@@ -145,8 +149,17 @@ class Inbound:
             if ours:
                 return await self._answer_ours(request, path)
             call = await self._read(request, path, request_id, arrived)
+            size = len(call.body.data) if isinstance(call.body, Whole) else 0
+            self._held.take(size)
         except ProxyError as error:
             return await self._refuse(request, request_id, arrived, error)
+        try:
+            return await self._carried(request, call)
+        finally:
+            self._held.let_go(size)
+
+    async def _carried(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+        """Let a call take its road, and write what comes back."""
         if self.draining and not goes_on(call):
             reply = await self._roads.refusal(call, shutting_down())
             return await self._write(request, call, reply)

@@ -383,3 +383,50 @@ async def test_a_large_body_is_no_large_head(front: Opened, upstream: Upstream) 
                 await settle()
             assert (await client.hear()).status == 200
     assert [len(asked.body) for asked in upstream.asked] == [1024 * KIB] * 2
+
+
+async def test_bodies_of_all_clients_together_are_bounded(
+    front: Opened, upstream: Upstream
+) -> None:
+    """MCP_HELD_BYTES: while they come, and while their calls are under way; then there is room."""
+    go_on = asyncio.Event()
+
+    async def slow(exchange: Exchange) -> None:
+        await go_on.wait()
+        await exchange.send(answer(b"{}"))
+
+    upstream.plays(slow)
+    sidecar = await front(MCP_HELD_BYTES=10_000)
+    held = sidecar.sidecar.inbound._held
+    whole = post("/mcp", b"x" * 4_000)
+    async with sidecar.client() as one, sidecar.client() as two, sidecar.client() as late:
+        await one.send(whole)
+        await upstream.until(lambda: upstream.begun == 1)
+        await two.send(whole[:-1])
+        while held.bytes < 7_999:
+            await settle()
+        heard = await late.ask(whole)
+        assert b'"overloaded"' in heard.body
+        assert heard["Retry-After"] == "1"
+        await two.send(whole[-1:])
+        await upstream.until(lambda: upstream.begun == 2)
+        assert b'"overloaded"' in (await late.ask(whole)).body
+        go_on.set()
+        assert (await one.hear()).body == (await two.hear()).body == b"{}"
+        assert (await late.ask(whole)).body == b"{}"
+    await settle()
+    assert held.bytes == 0
+    assert upstream.begun == 3
+
+
+async def test_who_leaves_holds_nothing(front: Opened, upstream: Upstream) -> None:
+    sidecar = await front(MCP_HELD_BYTES=10_000)
+    held = sidecar.sidecar.inbound._held
+    for _ in range(10):
+        async with sidecar.client() as client:
+            await client.send(post("/mcp", b"x" * 4_000)[:-1])
+            while not held.bytes:
+                await settle()
+        while held.bytes:
+            await settle()
+    assert upstream.begun == 0
