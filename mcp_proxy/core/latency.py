@@ -34,9 +34,7 @@ class Latencies:
         recent.noted += 1
         if len(recent.samples) >= _ENOUGH and (recent.p95 is None or recent.noted % _EVERY == 0):
             ordered = sorted(recent.samples)
-            found = ordered[ceil(len(ordered) * 0.95) - 1]
-            # two digits: each length of time that is waited for has a queue (layers/timeouts)
-            recent.p95 = float(f"{found:.1e}")
+            recent.p95 = ordered[ceil(len(ordered) * 0.95) - 1]
 
     def p95(self, name: str) -> float | None:
         """Return the percentile in seconds; None while too little is known."""

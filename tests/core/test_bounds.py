@@ -174,13 +174,3 @@ def test_a_session_weighs_what_it_is_called_by() -> None:
     assert Session("s" * 10_000, "ann", b"{}", "s" * 10_000).size > light.size + 19_000
     light.note(rpc("resources/subscribe", uri="x" * 5000), b"{}")
     assert light.size > 5000
-
-
-def test_what_is_waited_for_has_few_lengths() -> None:
-    """Each length of time has a queue of its own for as long (layers/timeouts)."""
-    table = Latencies()
-    lengths = set()
-    for number in range(20_000):
-        table.note("t", 1.0 + (number * 7919 % 10_007) / 10_007)
-        lengths.add(table.p95("t"))
-    assert len(lengths) <= 20

@@ -141,7 +141,8 @@ async def test_refreshes_are_one_a_key() -> None:
     clock = FakeClock()
     shelf = MemoryShelf(100, 1 << 20, clock.now, clock.epoch)
     stale_ok = replace(KEPT, keep=Keep(300.0, revalidate=1000.0))
-    layer = Cache(shelf, Keyring("old"), clock, spawn, 1 << 20)
+    tasks = Tasks()  # the loop alone would let the collector take them
+    layer = Cache(shelf, Keyring("old"), clock, tasks, 1 << 20)
     for number in range(10):
         await layer(call(stale_ok, tool(key=number)), answered())
     await clock.advance(400)
@@ -152,6 +153,8 @@ async def test_refreshes_are_one_a_key() -> None:
             assert stale.cache.hit
     await settle()
     assert len(layer._refreshing) == 10
+    await within(tasks.end())
+    assert not layer._refreshing
 
 
 async def test_frames_that_are_remembered_are_few_and_small() -> None:
