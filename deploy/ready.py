@@ -15,7 +15,7 @@ LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is boun
 def trouble() -> str | None:
     """Return why it is not ready, or None."""
     host = os.environ.get("MCP_HOST") or "127.0.0.1"  # noqa: TID251 - the container's own settings
-    port = int(os.environ.get("MCP_PORT") or 8000)  # noqa: TID251
+    port = int(os.environ.get("MCP_OPS_PORT") or os.environ.get("MCP_PORT") or 8000)  # noqa: TID251
     connection = http.client.HTTPConnection(LOOPBACK.get(host, host), port, timeout=2)
     try:
         connection.request("GET", "/readyz")

@@ -35,6 +35,7 @@ from mcp_proxy.edge.live import Live
 from mcp_proxy.edge.mail import Owing
 from mcp_proxy.edge.names import Names
 from mcp_proxy.edge.neighbours import Answer
+from mcp_proxy.edge.ops import Ops
 from mcp_proxy.edge.own import Own, Sources
 from mcp_proxy.edge.pool import Pools, open_pools
 from mcp_proxy.edge.serve import on_hangup
@@ -166,6 +167,9 @@ class Sidecar:
             spawn=self._tasks,
             elsewhere=self.crew.posted if self.crew else None,
         )
+        # of whoever opens the ports
+        self.connections: Callable[[], dict[str, int]] = dict
+        self.ops = Ops(self.inbound) if settings.server.ops_port is not None else None
 
     # --- what holds no state, and is made anew when settings are read anew
 
@@ -470,6 +474,8 @@ class Sidecar:
             self.pseudonym,
             server.buffer_limit,
             server.max_body_bytes,
+            server.body_timeout,
+            server.held_bytes,
             server.enrich_responses,
             server.sse_keepalive,
         )
@@ -507,6 +513,8 @@ class Sidecar:
                 event_schema=schemas.all_of_them(),
             ),
             token.get_secret_value() if token else None,
+            self._clock,
+            moved=self._settings.server.ops_port is not None,
         )
 
     def _prometheus(self) -> Prometheus:
@@ -646,6 +654,7 @@ class Sidecar:
             cache=self.shelf.snapshot() if self.shelf is not None else None,
             kept=self.shelf.kept() if self.shelf is not None else {},
             sessions=len(self.sessions),
+            connections=self.connections(),
             open_streams=self.pools.open_streams,
             tools=self.catalogue.size,
             errors=self.errors.top(),

@@ -33,6 +33,8 @@ def run(**typed: str | None) -> None:
     settings, warnings = settings_of(typed)
     from mcp_proxy import serving  # noqa: PLC0415 - --help stays quick
 
+    if not serving.is_fit():
+        sys.exit(FAILED)
     if settings.server.workers > 1:
         from mcp_proxy.workers import Supervisor  # noqa: PLC0415
 

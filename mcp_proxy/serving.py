@@ -25,6 +25,7 @@ from mcp_proxy.signals.logs import Log, write_all
 
 if TYPE_CHECKING:
     from mcp_proxy.assembly import Sidecar
+    from mcp_proxy.ports import Ports
 
 # Exit codes (DESIGN section 8).
 FAILED, UNCLEAN = 1, 3
@@ -41,6 +42,7 @@ class Seat(NamedTuple):
 
     place: Place
     kept: list[socket.socket]  # the port
+    ops: list[socket.socket]  # the operators' port, if there is one
     orders: socket.socket
 
 
@@ -94,28 +96,32 @@ def spans(log: Emit) -> Spans | None:
     return None
 
 
+def is_fit() -> bool:
+    """Tell whether this installation may face clients; say why not."""
+    from mcp_proxy.edge.pool import parser_is_compiled  # noqa: PLC0415 - as in serve
+
+    if parser_is_compiled():
+        return True
+    complain(
+        "aiohttp runs without its C parser, which reads hostile framing more strictly than the "
+        "other; install its wheel, and unset AIOHTTP_NO_EXTENSIONS"
+    )
+    return False
+
+
 async def serve(settings: Settings, warnings: list[str], log: Log, seat: Seat | None = None) -> int:
     """Serve until told to stop, alone or as one of several; return the exit code."""
     # here, so that what libraries say when they are imported is told as events
     from mcp_proxy.assembly import Sidecar  # noqa: PLC0415
-    from mcp_proxy.edge.serve import by_signals, listen, twins, until_stopped  # noqa: PLC0415
+    from mcp_proxy.edge.serve import by_signals, until_stopped  # noqa: PLC0415
 
     sidecar = Sidecar(settings, log, spans=spans(log), place=seat.place if seat else None)
     foreign.take_over(sidecar.emit, elsewhere=log)
     if seat is None or seat.place.speaks:
         for warning in (*warnings, *_further_warnings(sidecar, settings)):
             sidecar.emit("config.warning", "warning", message=warning)
-    try:
-        await sidecar.meet()
-        runner, urls = await listen(
-            sidecar.inbound,
-            settings.server.host,
-            settings.server.port,
-            sockets=twins(seat.kept) if seat else None,
-        )
-    except OSError as error:
-        complain_of_the_port(settings, error)
-        await sidecar.aclose()
+    ports = await _opened(sidecar, settings, seat)
+    if ports is None:
         log.close()
         return FAILED
     sidecar.start()
@@ -129,7 +135,7 @@ async def serve(settings: Settings, warnings: list[str], log: Log, seat: Seat | 
         sidecar.emit(
             "proxy.started",
             version=__version__,
-            urls=urls,
+            **ports.told(),
             upstream=", ".join(target.name for target in sidecar.targets),
             cache=sidecar.shelf.snapshot()["store"] if sidecar.shelf else "off",
             workers=settings.server.workers,
@@ -139,7 +145,7 @@ async def serve(settings: Settings, warnings: list[str], log: Log, seat: Seat | 
         clean = await sidecar.drain()
         with suppress(TimeoutError):
             async with asyncio.timeout(_REST):  # noqa: TID251 - sockets and Redis, no decision
-                await runner.cleanup()
+                await ports.cleanup()
                 await sidecar.aclose()
         return clean
 
@@ -157,12 +163,24 @@ async def serve(settings: Settings, warnings: list[str], log: Log, seat: Seat | 
     return 0
 
 
+async def _opened(sidecar: "Sidecar", settings: Settings, seat: Seat | None) -> "Ports | None":
+    """Open the ports; return None where one of them cannot be had, which is said."""
+    from mcp_proxy.ports import open_ports  # noqa: PLC0415
+
+    try:
+        await sidecar.meet()
+        return await open_ports(sidecar, settings, (seat.kept, seat.ops) if seat else None)
+    except OSError as error:
+        complain_of_the_port(settings, error)
+        await sidecar.aclose()
+        return None
+
+
 def _further_warnings(sidecar: "Sidecar", settings: Settings) -> Iterator[str]:
     """Return what deserves a look, beside what was typed."""
-    from mcp_proxy.edge.pool import parser_is_compiled  # noqa: PLC0415
+    from mcp_proxy.ports import cautions  # noqa: PLC0415
 
-    if not parser_is_compiled():
-        yield "aiohttp runs without its C parser"
+    yield from cautions(settings)
     if any(target.address.ends_at_mcp for target in sidecar.targets):
         yield (
             f"the path of MCP_UPSTREAM_URL is MCP_PATH ({settings.server.mcp_path}): it is dropped, "

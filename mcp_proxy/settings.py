@@ -240,6 +240,25 @@ class Server(Section):
     workers: Annotated[int, Field(ge=1, le=64)] = _is(
         1, "MCP_WORKERS", "processes that serve the port together (docs/workers.md)"
     )
+    ops_port: Annotated[int, Field(ge=0, le=65_535)] | None = _is(
+        None,
+        "MCP_OPS_PORT",
+        "port of its own for our endpoints; only /api/health, /api/metrics and the cache clear "
+        "then stay on the main one, too",
+    )
+    connections_limit: Count = _is(
+        25_000,
+        "MCP_CONNECTIONS_LIMIT",
+        "connections of clients at once, as far as descriptors (ulimit -n) reach; one more gets a 503",
+    )
+    head_timeout: Seconds = _is(
+        10.0, "MCP_HEAD_TIMEOUT", "seconds in which a request's head must have come once it begins"
+    )
+    body_timeout: Seconds = _is(
+        60.0,
+        "MCP_BODY_TIMEOUT",
+        "seconds of silence after which a request whose body is still to come is given up",
+    )
     mcp_path: Path_ = _is("/mcp", "MCP_PATH", "where Streamable HTTP is spoken")
     sse_path: Path_ = _is("/sse", "MCP_SSE_PATH", "where legacy HTTP+SSE streams begin")
     messages_path: Path_ = _is(
@@ -269,6 +288,11 @@ class Server(Section):
         1_048_576, "MCP_BUFFER_LIMIT", "bytes; larger bodies are opaque and streamed"
     )
     max_body_bytes: Bytes = _is(0, "MCP_MAX_BODY_BYTES", "bytes; 413 beyond it; 0 is no limit")
+    held_bytes: Bytes = _is(
+        536_870_912,
+        "MCP_HELD_BYTES",
+        "bytes of request bodies in memory at once, of all clients; what is more gets a 503",
+    )
     request_timeout: Seconds = _is(
         300.0, "MCP_REQUEST_TIMEOUT", "seconds that a call may take in all"
     )

@@ -32,6 +32,7 @@ async def metrics(view: View, sleep: Sleep) -> dict[str, Any]:
         **await view.metrics.snapshot(view.kept, sleep),
         "circuits": view.circuits,
         "cache": view.cache,
+        "connections": {"open": 0, "refused": 0, **view.connections},
         "open_streams": view.open_streams,
         "answered_at_once": view.answered_at_once,
         "sessions": view.sessions,

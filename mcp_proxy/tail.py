@@ -112,7 +112,7 @@ def own_url(environ: Mapping[str, str]) -> str:
     if host in {"0.0.0.0", "::"}:  # noqa: S104 - every address: then this one, too
         host = "localhost"
     host = f"[{host}]" if ":" in host else host
-    return f"http://{host}:{environ.get('MCP_PORT') or 8000}"
+    return f"http://{host}:{environ.get('MCP_OPS_PORT') or environ.get('MCP_PORT') or 8000}"
 
 
 def opened(

@@ -77,6 +77,8 @@ class Supervisor:
         server = self._settings.server
         try:
             self._kept = reserved(server.host, server.port)
+            ops = server.ops_port
+            self._ops = reserved(server.host, ops) if ops is not None else []
         except OSError as error:
             complain_of_the_port(self._settings, error)
             return FAILED
@@ -194,7 +196,9 @@ class Supervisor:
         place = Place(index, self._size, self._name, self._room, again=index in self._have_died)
         warnings = self._warnings if place.speaks else []
         try:
-            return run(serve(self._settings, warnings, log, Seat(place, self._kept, orders)))
+            return run(
+                serve(self._settings, warnings, log, Seat(place, self._kept, self._ops, orders))
+            )
         except BaseException as mistake:  # noqa: BLE001 - it ends this worker, and is told
             log("proxy.failed", "error", where="main", exception=mistake)
             log.close()

@@ -105,6 +105,7 @@ def test_without_a_name_a_pipe_is_read_else_the_sidecar_of_this_machine(tmp_path
     ("environ", "url"),
     [
         ({"MCP_PORT": "9"}, "http://localhost:9"),
+        ({"MCP_PORT": "9", "MCP_OPS_PORT": "10"}, "http://localhost:10"),
         ({"MCP_HOST": "0.0.0.0"}, "http://localhost:8000"),
         ({"MCP_HOST": "::"}, "http://localhost:8000"),
         ({"MCP_HOST": "::1", "MCP_PORT": ""}, "http://[::1]:8000"),

@@ -3,6 +3,8 @@
     ProxyError
       refused before the server was asked        the server was asked, or could not be
         BadRequestError       400                  UpstreamUnreachableError  503  delivered: no
+          RequestTooSlowError 408
+          HeadTooLargeError   431
         OriginNotAllowedError 403                  UpstreamTimeoutError      504
         BodyTooLargeError     413                  UpstreamBrokenError       502
         HostNotAllowedError   421                  DeadlineExceededError     504
@@ -57,6 +59,18 @@ class BadRequestError(ProxyError):
     """A request that no server behind a proxy should see."""
 
     code, status, may_pass_later = "bad_request", 400, False
+
+
+class RequestTooSlowError(BadRequestError):
+    """The head or the body of a request stopped coming (RFC 9110 section 15.5.9)."""
+
+    status, may_pass_later = 408, True
+
+
+class HeadTooLargeError(BadRequestError):
+    """The head of a request does not end (RFC 6585 section 5)."""
+
+    status = 431
 
 
 class OriginNotAllowedError(ProxyError):

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from mcp_proxy.core.call import Peer
+from mcp_proxy.core.call import Headers, Peer
 from mcp_proxy.core.memo import Memo
 
 # Stricter than urllib, for which `[::1].evil.com` is loopback: what browsers can send, no more.
@@ -66,6 +66,20 @@ class Admission:
             return True
         name = origin_host(lowered)
         return name is not None and is_loopback(name)
+
+
+def is_slipped_in(method: str, headers: Headers, *, ours: bool) -> bool:
+    """Tell whether a page of another site asks, and no Origin speaks for it.
+
+    Browsers name the Origin of whatever changes something or is to be read by a page (Fetch, "append
+    a request Origin header"), so that one alone is judged. What comes without one may be a link, or
+    stand in a page as an image does; that changes nothing, and none of what is `ours` is an image.
+    """
+    if headers.get("Sec-Fetch-Site", "").lower() != "cross-site" or "Origin" in headers:
+        return False
+    if method not in {"GET", "HEAD"}:
+        return True
+    return ours and headers.get("Sec-Fetch-Mode", "").lower() != "navigate"
 
 
 def hostname(host: str) -> str | None:

@@ -75,7 +75,8 @@ class Session:
     @property
     def size(self) -> int:
         """Return the bytes that it holds, roughly."""
-        return len(self.initialize) + sum(map(len, self.replays()))
+        names = (self.id, self.upstream, self.opener, *self.subscriptions)
+        return len(self.initialize) + sum(map(len, [*self.replays(), *names]))
 
 
 def begun(call: Call, opener: str, session_id: str) -> Session | None:

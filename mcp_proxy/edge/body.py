@@ -1,22 +1,63 @@
 """Read a request's body: whole if it is small or must be understood, else as it comes."""
 
+from typing import NamedTuple
+
 from aiohttp import web
 
-from mcp_proxy.core.call import EMPTY, Pieces, Stream, Whole
-from mcp_proxy.core.errors import BodyTooLargeError
+from mcp_proxy.core.call import EMPTY, Delivery, Pieces, Stream, Whole
+from mcp_proxy.core.clock import Clock
+from mcp_proxy.core.errors import BodyTooLargeError, OverloadedError, RequestTooSlowError
+
+
+class Held:
+    """Count the bytes of request bodies that are in memory, of all clients together.
+
+    Each is bounded by MCP_BUFFER_LIMIT; as many as there are connections would be 25 GB.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.bytes = 0
+
+    def fits(self, size: int) -> bool:
+        """Tell whether so many more can be held."""
+        return self.bytes + size <= self._limit
+
+    def take(self, size: int) -> None:
+        """Hold so many more; raises OverloadedError when that is too much."""
+        if not self.fits(size):
+            raise OverloadedError("Too much of what clients send is held (MCP_HELD_BYTES).")
+        self.bytes += size
+
+    def let_go(self, size: int) -> None:
+        """Hold so many less."""
+        self.bytes -= size
+
+
+class Patience(NamedTuple):
+    """What is taken of a body."""
+
+    buffer_limit: int  # bytes that are held
+    max_bytes: int  # 0 is no limit
+    silence: float  # seconds between two pieces
+    clock: Clock
+    held: Held
 
 
 async def read_body(
-    request: web.BaseRequest, *, wanted: bool, buffer_limit: int, max_bytes: int
+    request: web.BaseRequest, patience: Patience, *, wanted: bool
 ) -> Whole | Stream:
     """Return the body; raises BodyTooLargeError before the server is touched if it can.
+
+    Raises RequestTooSlowError where it stops coming.
 
     A client that waits for leave to send it (RFC 9110 section 10.1.1) gets it here, once nothing
     speaks against the request any more.
 
     `wanted` bodies are read whole up to `buffer_limit`, and so are others that say that they are
-    small, or could still turn out too large. `max_bytes` of 0 is no limit.
+    small, or could still turn out too large.
     """
+    buffer_limit, max_bytes, *_ = patience
     if not request.body_exists:
         return EMPTY
     content = request.content
@@ -31,34 +72,60 @@ async def read_body(
     refusable = 0 < max_bytes <= buffer_limit
     small = length <= buffer_limit if length is not None else wanted or refusable
     if not small:
-        return _rest(request, [], 0, max_bytes)
-    return await _small(request, length, buffer_limit, max_bytes)
+        return _rest(request, [], 0, patience)
+    return await _small(request, length, patience)
 
 
 async def _small(
-    request: web.BaseRequest, length: int | None, buffer_limit: int, max_bytes: int
+    request: web.BaseRequest, length: int | None, patience: Patience
 ) -> Whole | Stream:
+    buffer_limit, max_bytes, *_ = patience
     pieces: list[bytes] = []
     size = 0
-    while size != length and (piece := await request.content.readany()):
-        pieces.append(piece)
-        size += len(piece)
-        if max_bytes and size > max_bytes:
-            raise too_large(max_bytes)
-        if size > buffer_limit:
-            return _rest(request, pieces, size, max_bytes)
+    try:
+        while size != length and (piece := await _next(request, patience)):
+            patience.held.take(len(piece))
+            pieces.append(piece)
+            size += len(piece)
+            if max_bytes and size > max_bytes:
+                raise too_large(max_bytes)
+            if size > buffer_limit:
+                return _rest(request, pieces, size, patience)
+    finally:  # whoever asked for it goes on to count it
+        patience.held.let_go(size)
     return Whole(b"".join(pieces))
 
 
-def _rest(request: web.BaseRequest, begun: list[bytes], size: int, max_bytes: int) -> Stream:
+async def _next(request: web.BaseRequest, patience: Patience) -> bytes:
+    try:
+        async with patience.clock.timeout(patience.silence):
+            return await request.content.readany()
+    except TimeoutError:
+        raise RequestTooSlowError(
+            f"Nothing of the body came for {patience.silence:g} s (MCP_BODY_TIMEOUT)."
+        ) from None
+
+
+def _rest(request: web.BaseRequest, begun: list[bytes], size: int, patience: Patience) -> Stream:
+    max_bytes = patience.max_bytes
+
     async def pieces() -> Pieces:
         seen = size
         for piece in begun:
             yield piece
-        while piece := await request.content.readany():
+        while True:
+            # aiohttp wraps what is raised here; the reason is left where it can be found
+            try:
+                piece = await _next(request, patience)
+            except RequestTooSlowError as error:
+                # the server has had a part of it
+                error.delivered = Delivery.UNKNOWN
+                stream.failure = error
+                raise
+            if not piece:
+                return
             seen += len(piece)
             if max_bytes and seen > max_bytes:
-                # aiohttp wraps what is raised here; the reason is left where it can be found
                 stream.failure = too_large(max_bytes)
                 raise stream.failure
             yield piece

@@ -5,21 +5,30 @@ from functools import partial
 from secrets import token_hex
 from typing import Any
 
-from aiohttp import HttpVersion11, web
+from aiohttp import EMPTY_PAYLOAD, HttpVersion11, StreamReader, web
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.http_writer import StreamWriter
-from aiohttp.streams import EMPTY_PAYLOAD
 
 from mcp_proxy.core import errors
-from mcp_proxy.core.call import Call, Delivery, Reply
-from mcp_proxy.core.errors import BadRequestError, InternalError, ProxyError
+from mcp_proxy.core.call import Call, Delivery, Reply, Whole
+from mcp_proxy.core.errors import (
+    BadRequestError,
+    HeadTooLargeError,
+    InternalError,
+    ProxyError,
+    RequestTooSlowError,
+)
 from mcp_proxy.edge.answer import Answer
 from mcp_proxy.edge.express import MORE, Express, Met
+from mcp_proxy.edge.full import refusal
 from mcp_proxy.layers.rescue import PROBLEM, problem
 
 _NO_STORE = "Cache-Control: no-store\r\n"
 _END = b"\r\n\r\n"
 _UNKNOWN = -1
+# Bytes of a head that may come without its end; one line of it has a limit of its own, and there may
+# be 128 of them. As much as the loop reads at once, so that it does not matter how a head is cut.
+_HEAD_LIMIT = 262_144
 # What we read of aiohttp's connection (3.14.5), to know that it stands between two requests.
 _LEANT_ON = (
     "_waiter",
@@ -40,10 +49,23 @@ _AHEAD = 65_536
 class Connection(web.RequestHandler):
     """Speak HTTP on one connection; what is no HTTP gets an answer, too."""
 
-    __slots__ = ("_express", "_held", "_missing", "_serving", "_stays", "read", "remote")
+    __slots__ = (
+        *("_beginning", "_express", "_head_timeout", "_held", "_late", "_missing"),
+        *("_payload", "_serving", "_stays", "read", "remote"),
+    )
 
-    def __init__(self, server: web.Server, express: Express | None, **settings: object) -> None:
+    def __init__(
+        self,
+        server: web.Server,
+        express: Express | None,
+        head_timeout: float = 0.0,
+        **settings: object,
+    ) -> None:
         super().__init__(server, **settings)  # type: ignore[arg-type]
+        self._head_timeout = head_timeout
+        self._payload: StreamReader = EMPTY_PAYLOAD  # of the last request that has a head
+        self._beginning = 0  # bytes since, and since the end of its body: those of the next head
+        self._late: asyncio.TimerHandle | None = None  # until when that must have come
         self._express = express
         self.remote = ""
         # the last head that came, byte for byte, and what aiohttp read in it; None if it cannot be told
@@ -62,6 +84,7 @@ class Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End, and with it what nobody waits for any more."""
+        self._has_begun()
         super().connection_lost(exc)
         if self._serving is not None:
             self._serving.cancel()
@@ -85,6 +108,7 @@ class Connection(web.RequestHandler):
             met = self._express.read(self.remote, data)
             if met is MORE:
                 self._held = data
+                self._wait_for_head()
                 return
             if met is not None:
                 self._answer(self._express, met)
@@ -94,6 +118,7 @@ class Connection(web.RequestHandler):
     # --- requests that are known
 
     def _answer(self, express: Express, met: Met) -> None:
+        self._has_begun()
         said = express.at_once(met.call)
         if said is None:
             self._request_in_progress = True  # so that aiohttp waits for it at its end
@@ -106,6 +131,9 @@ class Connection(web.RequestHandler):
     async def _serve(self, express: Express, met: Met) -> None:
         """Let a call walk its road, and answer."""
         goes_on = False
+        size = len(met.call.body.data) if isinstance(met.call.body, Whole) else 0
+        held = express.held
+        held.take(size)
         try:
             try:
                 reply = await express.ask(met.call)
@@ -121,6 +149,7 @@ class Connection(web.RequestHandler):
                     self.transport.write(said)
                     goes_on = True
         finally:
+            held.let_go(size)
             self._served(goes_on=goes_on)
 
     async def _at_length(self, met: Met, answering: "partial[Any]") -> bool:
@@ -171,8 +200,59 @@ class Connection(web.RequestHandler):
     def _parse(self, data: bytes) -> int:
         """Let aiohttp read; return how many requests began."""
         known = len(self._messages)
-        super().data_received(data)
+        self._feed(data)
         return len(self._messages) - known
+
+    def _feed(self, data: bytes) -> None:
+        """Let aiohttp read, and see to it that a head ends: it bounds neither its time nor its size."""
+        if not self._head_timeout:
+            super().data_received(data)
+            return
+        known = len(self._messages)
+        behind_a_body = self._payload.is_eof()
+        super().data_received(data)
+        if len(self._messages) > known:
+            self._payload = self._messages[-1][1]
+            self._has_begun()
+        elif behind_a_body and data and not self._upgraded:
+            self._beginning += len(data)
+            if self._beginning > _HEAD_LIMIT:
+                self._break_off(HeadTooLargeError("The head of this request is too large."))
+            else:
+                self._wait_for_head()
+
+    def _wait_for_head(self) -> None:
+        # while a request is answered, the next may take its time: it is not waited for
+        if self._late is None and self._waiter is not None:
+            self._late = self._loop.call_later(self._head_timeout, self._is_late)
+
+    def _has_begun(self) -> None:
+        """Take note that the head is there, or is not to come any more."""
+        self._beginning = 0
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _is_late(self) -> None:
+        self._late = None
+        if (
+            self._held
+        ):  # a part of the body is here: how long the rest takes is no matter of the head
+            held, self._held = self._held, b""
+            self._read_first(held)
+            return
+        self._break_off(
+            RequestTooSlowError(
+                f"The head did not come in {self._head_timeout:g} s (MCP_HEAD_TIMEOUT)."
+            )
+        )
+
+    def _break_off(self, error: ProxyError) -> None:
+        """End the connection of a request that does not begin; with a word where none is answered."""
+        self._has_begun()
+        if self.transport is not None and self._waiter is not None:
+            self.transport.write(refusal(error))
+        self.force_close()
 
     def _make_last(self, began: int) -> None:
         """Let the newest request end the connection if it asks for another protocol.

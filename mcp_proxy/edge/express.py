@@ -21,6 +21,7 @@ from mcp_proxy.core.intent import Stack
 from mcp_proxy.core.memo import Memo
 from mcp_proxy.core.traffic import Traffic
 from mcp_proxy.edge.answer import BODILESS, head_of
+from mcp_proxy.edge.body import Held
 from mcp_proxy.edge.marks import Marks
 from mcp_proxy.layers.chain import Forward
 from mcp_proxy.layers.eager import Begun
@@ -75,6 +76,7 @@ class Lane(NamedTuple):
     request_id: Callable[[Headers], str]
     clock: Clock
     write: Callable[[web.BaseRequest, Call, Reply], Awaitable[web.StreamResponse]]
+    held: Held
 
 
 class Express:
@@ -124,7 +126,7 @@ class Express:
         if head is None or self.closed:
             return None
         missing = end + head.length - len(data)
-        if missing:
+        if missing or not self.held.fits(head.length):
             return MORE if missing > 0 else None
         body = Whole(data[end:])
         method, target, path, headers, raw, peer, _, message = head
@@ -165,6 +167,11 @@ class Express:
             return None
         self.answered += 1
         return said
+
+    @property
+    def held(self) -> Held:
+        """Return what counts the bytes of requests in memory."""
+        return self._lane.held
 
     def write(
         self, request: web.BaseRequest, call: Call, reply: Reply

@@ -18,12 +18,13 @@ _LOOKS = 4  # per period: a comment is at most a quarter late
 class Pulse:
     """What is known of one stream: when it last said something, and whether an event is open."""
 
-    __slots__ = ("_clock", "_tail", "answer", "last")
+    __slots__ = ("_clock", "_tail", "answer", "beats", "last")
 
     def __init__(self, answer: Answer, clock: Clock) -> None:
         self.answer = answer
         self._clock = clock
         self.last = clock.now()
+        self.beats = False  # a comment is under way, and its reader takes nothing
         self._tail = Tail()
 
     def sent(self, piece: bytes) -> None:
@@ -67,7 +68,7 @@ class Heartbeat:
                 await self._clock.sleep(self._seconds / _LOOKS)
                 due = self._clock.now() - self._seconds
                 for pulse in list(self._open):
-                    if pulse.last <= due:
+                    if pulse.last <= due and not pulse.beats:
                         self._spawn(self._beat(pulse), "heartbeat")
         finally:
             self._looking = False
@@ -76,7 +77,10 @@ class Heartbeat:
         # In a task of its own: a reader that takes nothing holds up nobody else's comment.
         if pulse in self._open and pulse.between_events:
             pulse.last = self._clock.now()
+            pulse.beats = True
             try:
                 await pulse.answer.write(_COMMENT)
             except ConnectionError:  # it left; whoever reads the server's pieces will notice
                 self._open.pop(pulse, None)
+            finally:
+                pulse.beats = False

@@ -33,12 +33,12 @@ from mcp_proxy.core.intent import OPAQUE, RESPONSE, SAFE_HTTP, STREAM, Stack
 from mcp_proxy.core.jsonrpc import is_response
 from mcp_proxy.core.memo import Memo
 from mcp_proxy.core.message import Message
-from mcp_proxy.core.origins import Admission
-from mcp_proxy.core.peers import Proxies
+from mcp_proxy.core.origins import Admission, is_slipped_in
+from mcp_proxy.core.peers import Proxies, household
 from mcp_proxy.core.trace import trace_of
 from mcp_proxy.core.traffic import Traffic
 from mcp_proxy.edge.answer import Answer
-from mcp_proxy.edge.body import read_body
+from mcp_proxy.edge.body import Held, Patience, read_body
 from mcp_proxy.edge.connection import Connection
 from mcp_proxy.edge.express import Express, Lane
 from mcp_proxy.edge.flow import write_stream
@@ -47,7 +47,7 @@ from mcp_proxy.edge.listening import Listening, Visit
 from mcp_proxy.edge.live import LiveSocket
 from mcp_proxy.edge.mail import Mail, Owing, said_in
 from mcp_proxy.edge.marks import EVENT_STREAM, Marks, is_preflight
-from mcp_proxy.edge.own import Own
+from mcp_proxy.edge.own import PROBES, Own
 from mcp_proxy.edge.tunnel import Relay
 from mcp_proxy.layers.chain import Forward
 from mcp_proxy.layers.timeouts import Together
@@ -67,6 +67,8 @@ class Door:
     pseudonym: str  # our name in Via
     buffer_limit: int  # bytes
     max_body_bytes: int  # 0 is no limit
+    body_timeout: float  # seconds of silence
+    held_bytes: int  # of bodies of all requests together
     enrich: bool
     sse_keepalive: float  # seconds of silence until a comment; 0 is never
 
@@ -103,6 +105,7 @@ class Inbound:
         # the other workers, one of which may have the stream on which a posted call is answered
         self._elsewhere = elsewhere
         self._mail = Mail(door.buffer_limit, elsewhere=elsewhere is not None)
+        self._held = Held(door.held_bytes)
         self._opening = Together()  # streams that have no head yet
         self._sending = Together()  # what else takes the short stack, and so has no deadline
         # Unique, not secret: asking the system for randomness costs more than a cache hit.
@@ -118,6 +121,9 @@ class Inbound:
         self._roads = roads
         self._traffic = traffic
         self._passed.clear()
+        self._patience = Patience(
+            door.buffer_limit, door.max_body_bytes, door.body_timeout, self._clock, self._held
+        )
         self._heartbeat = Heartbeat(door.sse_keepalive, self._clock, self._spawn)
         self._marks = Marks(door.pseudonym, door.admission, self._clock, enrich=door.enrich)
         self.express.adopt(
@@ -129,6 +135,7 @@ class Inbound:
                 self._request_id,
                 self._clock,
                 self._write,
+                self._held,
             )
         )
 
@@ -155,21 +162,28 @@ class Inbound:
         path = target.partition("?")[0]
         arrived = self._clock.now()
         if self._own.is_probe(path):
-            return self._own_answer(await self._own.answer(request, path))
+            return await self._answer_ours(request, path)
         request_id = self._request_id(request.headers)
+        ours = self._own.shadows(path)
         door = self._door
         try:
-            self._check(request, target)
-            if self._own.shadows(path):
-                if self.draining:
-                    raise shutting_down()
-                return await self._write_own(request, await self._own.answer(request, path))
+            self._check(request, target, ours=ours)
+            if ours:
+                return await self._answer_ours(request, path)
             call = await self._read(request, path, request_id, arrived)
+            size = len(call.body.data) if isinstance(call.body, Whole) else 0
+            self._held.take(size)
         except ProxyError as error:
-            dialect = self._traffic.dialect(request.method, path)
-            refused = self._call(request, request_id, arrived, Message(dialect))
-            reply = await self._roads.refusal(refused, error)
-            return await self._write(request, refused, reply)
+            return await self._refuse(request, request_id, arrived, error)
+        try:
+            return await self._carried(request, call, door)
+        finally:
+            self._held.let_go(size)
+
+    async def _carried(
+        self, request: web.BaseRequest, call: Call, door: Door
+    ) -> web.StreamResponse:
+        """Let a call take its road, and write what comes back."""
         if self.draining and not goes_on(call):
             reply = await self._roads.refusal(call, shutting_down())
             return await self._write(request, call, reply)
@@ -180,6 +194,34 @@ class Inbound:
         else:
             reply = await self._roads.stacks[call.intent.stack](call)
         return await self._write(request, call, reply)
+
+    async def answer_operator(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request of the operators' port, on which nothing but our endpoints is."""
+        target = request.raw_path
+        path = target.partition("?")[0]
+        try:
+            if path not in PROBES:
+                self._check(request, target, ours=True)
+            return await self._answer_ours(request, path)
+        except ProxyError as error:
+            request_id = self._request_id(request.headers)
+            return await self._refuse(request, request_id, self._clock.now(), error)
+
+    async def _answer_ours(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        if path in PROBES:
+            return self._own_answer(await self._own.answer(request, path, ""))
+        if self.draining:
+            raise shutting_down()
+        client = household(self._peer(request).client)
+        return await self._write_own(request, await self._own.answer(request, path, client))
+
+    async def _refuse(
+        self, request: web.BaseRequest, request_id: str, arrived: float, error: ProxyError
+    ) -> web.StreamResponse:
+        dialect = self._traffic.dialect(request.method, request.raw_path.partition("?")[0])
+        refused = self._call(request, request_id, arrived, Message(dialect))
+        reply = await self._roads.refusal(refused, error)
+        return await self._write(request, refused, reply)
 
     async def _short(self, call: Call, *, upgrades: bool) -> Reply:
         """Ask on; a stream that has not begun when the sidecar drains is refused."""
@@ -207,7 +249,7 @@ class Inbound:
         """Take note of what was posted to another worker."""
         self._mail.note(owing)
 
-    def _check(self, request: web.BaseRequest, target: str) -> None:
+    def _check(self, request: web.BaseRequest, target: str, *, ours: bool) -> None:
         """Raise what keeps a request out, before the cache or anybody behind can answer it."""
         # what a header is worth may depend on who says it
         head = (self._door.proxies.trusts(request.remote or ""), request.raw_headers)
@@ -215,6 +257,8 @@ class Inbound:
             self._check_head(request)
             if rules.is_small(request.raw_headers):
                 self._passed.keep(head, None)
+        if is_slipped_in(request.method, request.headers, ours=ours):
+            raise OriginNotAllowedError("Pages of other sites may not ask here.")
         if not target.startswith("/") or request.method == "CONNECT":
             raise BadRequestError("The request target must be a path.")
         if request.version < HttpVersion10:
@@ -254,10 +298,7 @@ class Inbound:
         self, request: web.BaseRequest, path: str, request_id: str, arrived: float
     ) -> Call:
         body = await read_body(
-            request,
-            wanted=self._traffic.wants_body(request.method, path),
-            buffer_limit=self._door.buffer_limit,
-            max_bytes=self._door.max_body_bytes,
+            request, self._patience, wanted=self._traffic.wants_body(request.method, path)
         )
         spelling = (
             (request.method, request.raw_path, request.raw_headers, body.data)

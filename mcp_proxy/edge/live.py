@@ -1,7 +1,7 @@
 """The live events over HTTP: as server-sent events, and over a WebSocket (DESIGN section 6)."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol
 
 from aiohttp import WSCloseCode, web
@@ -52,19 +52,21 @@ class Live:
     def stream(self, request: web.BaseRequest) -> Reply:
         """Return an event stream that ends when its reader leaves."""
         cursor, asked = self._begin(request)
+        stream = Stream(self._pieces(cursor, asked))
+        stream.on_end(self._end)
         headers = {
             "Content-Type": "text/event-stream",
             "Cache-Control": "no-store",
             "X-Accel-Buffering": "no",
         }
-        return Reply(200, CIMultiDict(headers), Stream(self._pieces(cursor, asked)))
+        return Reply(200, CIMultiDict(headers), stream)
 
     def socket(self, request: web.BaseRequest) -> Reply:
         """Return a WebSocket on which each event is one message; raises BadRequestError."""
         if request.headers.get("Upgrade", "").lower() != "websocket":
             raise BadRequestError("This is a WebSocket; /api/events tells the same without one.")
         cursor, asked = self._begin(request)
-        return Reply(101, CIMultiDict(), LiveSocket(self._batches(cursor, asked)))
+        return Reply(101, CIMultiDict(), LiveSocket(self._batches(cursor, asked), self._end))
 
     def _begin(self, request: web.BaseRequest) -> tuple[Any, Wanted]:
         if self.watchers >= _WATCHERS:
@@ -72,22 +74,23 @@ class Live:
         query = request.query
         asked = wanted(query)
         last_seen = request.headers.get("Last-Event-ID") or query.get("last_event_id", "")
-        return self._events.cursor(last_seen, asked.replay), asked
+        cursor = self._events.cursor(last_seen, asked.replay)
+        self.watchers += 1  # at once: many that come together must not all find the last place
+        return cursor, asked
+
+    def _end(self) -> None:
+        self.watchers -= 1
 
     async def _batches(self, cursor: Any, asked: Wanted) -> AsyncIterator[Seen]:
-        self.watchers += 1
-        try:
-            while True:
-                seen = await self._events.upcoming(cursor, asked, _TOGETHER)
-                if seen.events or seen.lost:
-                    yield seen
-                caught_up = len(seen.events) < _TOGETHER
-                cursor = seen.cursor
-                if caught_up:
-                    await self._events.more(cursor)
-                    await self._clock.sleep(_PAUSE)
-        finally:
-            self.watchers -= 1
+        while True:
+            seen = await self._events.upcoming(cursor, asked, _TOGETHER)
+            if seen.events or seen.lost:
+                yield seen
+            caught_up = len(seen.events) < _TOGETHER
+            cursor = seen.cursor
+            if caught_up:
+                await self._events.more(cursor)
+                await self._clock.sleep(_PAUSE)
 
     async def _pieces(self, cursor: Any, asked: Wanted) -> Pieces:
         yield _HELLO
@@ -102,15 +105,24 @@ class Live:
 class LiveSocket(Upgrade):
     """A WebSocket that tells, and does not listen."""
 
-    __slots__ = ("_batches",)
+    __slots__ = ("_batches", "_left")
 
-    def __init__(self, batches: AsyncIterator[Seen]) -> None:
+    def __init__(self, batches: AsyncIterator[Seen], left: Callable[[], None]) -> None:
         self._batches = batches
+        self._left = left
 
     async def run(
         self, request: web.BaseRequest, spawn: Spawn, listening: Listening
     ) -> web.WebSocketResponse:
         """Answer the handshake and tell until the watcher leaves or the sidecar drains."""
+        try:
+            return await self._run(request, spawn, listening)
+        finally:
+            self._left()
+
+    async def _run(
+        self, request: web.BaseRequest, spawn: Spawn, listening: Listening
+    ) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(heartbeat=_HEARTBEAT, compress=False, max_msg_size=4096)
         await socket.prepare(request)
         telling = spawn(self._tell(socket), "event socket")

@@ -9,10 +9,12 @@ from mcp_proxy.core import jsonrpc, sse
 from mcp_proxy.core.call import Call, Whole
 from mcp_proxy.edge.events import message_in
 
-# Ids come from callers, and a server may never answer them.
-_MOST = 1000
+# Ids come from callers, and a server may never answer them: so many of one stream, by their hashes.
+# What is beyond is not waited for in a drain.
+_MOST = 100
+_LONGEST = 4096  # characters of an address, which comes from the server
 
-Boxes = dict[str, set[str]]
+Boxes = dict[str, set[int]]
 
 
 class Owing(NamedTuple):
@@ -56,9 +58,9 @@ class Mail:
         if owed is None:
             return False
         if not owing.owed:
-            owed.discard(owing.id)
+            owed.discard(mark(owing.id))
         elif len(owed) < _MOST:
-            owed.add(owing.id)
+            owed.add(mark(owing.id))
         return True
 
 
@@ -79,7 +81,7 @@ class Box:
     def __init__(self, boxes: Boxes, limit: int) -> None:
         self._boxes = boxes
         self._splitter = sse.Splitter(limit)
-        self._owed: set[str] = set()
+        self._owed: set[int] = set()
         self._address: str | None = None  # "" is none
 
     @property
@@ -95,14 +97,15 @@ class Box:
             elif self._address is not None:
                 self._settle(event)
             elif event.data:
-                self._address = target(event.data) if event.name == b"endpoint" else ""
+                address = target(event.data) if event.name == b"endpoint" else ""
+                self._address = address if len(address) <= _LONGEST else ""
                 if self._address:  # two streams of one address cannot be told apart
                     self._owed = self._boxes.setdefault(self._address, self._owed)
 
     def _settle(self, event: sse.Event) -> None:
         said = message_in(event.data)
         if said is not None and jsonrpc.is_response(said):
-            self._owed.discard(str(said.get("id")))
+            self._owed.discard(mark(said.get("id")))
 
     def close(self) -> None:
         """Forget the stream."""
@@ -113,6 +116,11 @@ class Box:
 def said_in(call: Call) -> dict[str, Any] | None:
     """Return the message in a request."""
     return message_in(call.body.data) if isinstance(call.body, Whole) else None
+
+
+def mark(request_id: object) -> int:
+    """Return what an id is remembered by: of a fixed size, however long it is."""
+    return hash(str(request_id))
 
 
 def target(endpoint: bytes) -> str:

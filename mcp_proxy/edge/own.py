@@ -11,7 +11,10 @@ from multidict import CIMultiDict
 
 from mcp_proxy.core.accept import JSON, OPENMETRICS, TEXT, Form, preferred
 from mcp_proxy.core.call import EMPTY, Reply, Whole
-from mcp_proxy.core.errors import BadRequestError
+from mcp_proxy.core.clock import Clock
+from mcp_proxy.core.errors import BadRequestError, whole_seconds
+from mcp_proxy.core.guesses import Guesses
+from mcp_proxy.core.headers import as_bytes
 from mcp_proxy.edge import dashboard
 from mcp_proxy.edge.live import Live
 
@@ -20,6 +23,12 @@ from mcp_proxy.edge.live import Live
 _NARROWINGS = ("service", "tool", "key", "older_than")
 _BODY_LIMIT = 16_384
 _LONG = 1e9  # seconds
+# What stays on the main port when there is one for operators (DESIGN section 6).
+_STAYING = frozenset({"/api/health", "/api/metrics", "/api/cache/clear"})
+# Nobody is refused these two: an orchestrator asks by whatever name it knows.
+PROBES = frozenset({"/livez", "/readyz"})
+# They reveal nothing and change nothing, so no token guards them.
+_OPEN = PROBES | {"/api/health", "/api/events/schema", f"{dashboard.PAGE}/", *dashboard.files()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +53,14 @@ class Sources:
 class Own:
     """Answer for ourselves."""
 
-    def __init__(self, sources: Sources, admin_token: str | None) -> None:
+    def __init__(
+        self, sources: Sources, admin_token: str | None, clock: Clock, *, moved: bool = False
+    ) -> None:
+        """With `moved`, most of them are found on another port (MCP_OPS_PORT)."""
         self._sources = sources
         self.token = admin_token  # a reload may bring another
+        self._clock = clock
+        self._guesses = Guesses()
         self._routes: dict[str, dict[str, Callable[[web.BaseRequest], Awaitable[Reply]]]] = {
             "/livez": {"GET": self._live},
             "/readyz": {"GET": self._ready},
@@ -64,18 +78,24 @@ class Own:
             **{path: {"GET": dashboard.answer} for path in dashboard.files()},
         }
 
-    @staticmethod
-    def is_probe(path: str) -> bool:
-        """Tell whether a path is one of the two that nobody is refused."""
-        return path in {"/livez", "/readyz"}
+        self._shadowing = _STAYING if moved else frozenset(self._routes)
+        self._probes = frozenset[str]() if moved else PROBES
+
+    def is_probe(self, path: str) -> bool:
+        """Tell whether a path of the main port is one of the two that nobody is refused."""
+        return path in self._probes
 
     def shadows(self, path: str) -> bool:
-        """Tell whether a path is ours."""
-        return path in self._routes
+        """Tell whether a path of the main port is ours."""
+        return path in self._shadowing
 
-    async def answer(self, request: web.BaseRequest, path: str) -> Reply:
-        """Answer a request to a path of ours."""
-        methods = self._routes[path]
+    async def answer(self, request: web.BaseRequest, path: str, client: str) -> Reply:
+        """Answer a request to a path of ours; `client` is whose wrong tokens are counted."""
+        methods = self._routes.get(path)
+        if methods is None:
+            return problem(
+                404, "not_found", "This is the port of operators; clients ask that of MCP_PORT."
+            )
         if request.method == "OPTIONS":
             return Reply(204, CIMultiDict(Allow=allowed(methods)), EMPTY)
         method = "GET" if request.method == "HEAD" else request.method
@@ -83,14 +103,30 @@ class Own:
             return problem(
                 405, "method_not_allowed", f"Use {allowed(methods)}.", Allow=allowed(methods)
             )
+        if path not in _OPEN:
+            refused = self._refusal(request, client)
+            if refused is not None:
+                return refused
         return await methods[method](request)
 
-    def _refusal(self, request: web.BaseRequest) -> Reply | None:
+    def _refusal(self, request: web.BaseRequest, client: str) -> Reply | None:
         if self.token is None:
             return None
-        given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
-        if hmac.compare_digest(given, f"Bearer {self.token}".encode()):
-            return None
+        given = as_bytes(request.headers.get("Authorization", ""))
+        if given:  # who shows none, guesses nothing
+            now = self._clock.now()
+            wait = self._guesses.wait(client, now)
+            if wait > 0:  # the right one waits as well: else it would give itself away
+                return problem(
+                    429,
+                    "rate_limited",
+                    "Too many wrong tokens came from this address.",
+                    {},
+                    **{"Retry-After": str(whole_seconds(wait))},
+                )
+            if hmac.compare_digest(given, f"Bearer {self.token}".encode()):
+                return None
+            self._guesses.wrong(client, now)
         return problem(
             401,
             "unauthorized",
@@ -119,9 +155,6 @@ class Own:
     async def _counts(self, request: web.BaseRequest, *offered: Form) -> Reply:
         if self._sources.metrics is None:
             return problem(404, "not_found", "MCP_ENABLE_METRICS is false.")
-        refused = self._refusal(request)
-        if refused is not None:
-            return refused
         # whoever accepts nothing of it gets what he would get without asking (RFC 9110, 12.5.1)
         form = preferred(",".join(request.headers.getall("Accept", ())), offered) or offered[0]
         if form == JSON:
@@ -130,26 +163,21 @@ class Own:
         fields = {"Content-Type": kind, "Cache-Control": "no-store", "Vary": "Accept"}
         return Reply(200, CIMultiDict(fields), Whole(page))
 
-    async def _config(self, request: web.BaseRequest) -> Reply:
-        return self._refusal(request) or shown(self._sources.config())
+    async def _config(self, _: web.BaseRequest) -> Reply:
+        return shown(self._sources.config())
 
     async def _events(self, request: web.BaseRequest) -> Reply:
         if request.method == "HEAD":
-            return self._refusal(request) or Reply(
-                200, CIMultiDict({"Content-Type": "text/event-stream"}), EMPTY
-            )
-        return self._refusal(request) or self._sources.live.stream(request)
+            return Reply(200, CIMultiDict({"Content-Type": "text/event-stream"}), EMPTY)
+        return self._sources.live.stream(request)
 
     async def _event_socket(self, request: web.BaseRequest) -> Reply:
-        return self._refusal(request) or self._sources.live.socket(request)
+        return self._sources.live.socket(request)
 
     async def _event_schema(self, _: web.BaseRequest) -> Reply:
         return shown(self._sources.event_schema)
 
     async def _clear(self, request: web.BaseRequest) -> Reply:
-        refused = self._refusal(request)
-        if refused is not None:
-            return refused
         try:
             narrowed = await _narrowing(request)
         except BadRequestError as error:
@@ -157,9 +185,6 @@ class Own:
         return shown(await self._sources.clear(narrowed))
 
     async def _reset(self, request: web.BaseRequest) -> Reply:
-        refused = self._refusal(request)
-        if refused is not None:
-            return refused
         try:
             name = _circuit(await _asked(request))
         except BadRequestError as error:
@@ -170,9 +195,6 @@ class Own:
             return problem(404, "not_found", "There is no circuit of that name.")
 
     async def _reload(self, request: web.BaseRequest) -> Reply:
-        refused = self._refusal(request)
-        if refused is not None:
-            return refused
         try:
             narrowed = await _asked(request)
         except BadRequestError as error:

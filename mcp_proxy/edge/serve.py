@@ -8,12 +8,13 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from aiohttp import web
 
 from mcp_proxy.edge.connection import Connection, can_tell_requests_apart
 from mcp_proxy.edge.express import Express
+from mcp_proxy.edge.full import SPARE, Full
 from mcp_proxy.edge.pool import FIELD_LIMIT
 
 T = TypeVar("T")
@@ -27,12 +28,22 @@ _SHUTDOWN = 0.15
 _ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
+class Limits(NamedTuple):
+    """What a port takes of its clients."""
+
+    connections: int = 25_000
+    head_timeout: float = 10.0  # seconds; 0 is no limit
+
+
+_LIMITS = Limits()
+
+
 class Answering(Protocol):
     """What answers the requests of the port."""
 
     @property
-    def express(self) -> Express:
-        """Return what knows requests by the bytes of their heads."""
+    def express(self) -> Express | None:
+        """Return what knows requests by the bytes of their heads, if anything does."""
         ...
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -51,14 +62,40 @@ class Port(web.Server):
     """A server whose connections are ours."""
 
     express: Express | None = None
+    limits = Limits()
+    open = 0  # connections that have a place
+    refused = 0  # and those without one, that are still open
+    turned_away = 0  # since the start
 
-    def __call__(self) -> web.RequestHandler:
-        """Return what speaks HTTP on one connection."""
-        return Connection(self, self.express, loop=self._loop, **self._kwargs)
+    def __call__(self) -> asyncio.Protocol:  # type: ignore[override]
+        """Return what speaks HTTP on one connection, or refuses to."""
+        if self.open >= self.limits.connections:
+            self.refused += 1
+            self.turned_away += 1
+            return Full(self._let_go, silent=self.refused > SPARE)
+        self.open += 1
+        return Connection(
+            self, self.express, self.limits.head_timeout, loop=self._loop, **self._kwargs
+        )
+
+    def connection_lost(
+        self, handler: web.RequestHandler, exc: BaseException | None = None
+    ) -> None:
+        """Let a place be free."""
+        self.open -= 1
+        super().connection_lost(handler, exc)
+
+    def _let_go(self) -> None:
+        self.refused -= 1
 
 
 async def listen(
-    answering: Answering, host: str, port: int, *, sockets: list[socket.socket] | None = None
+    answering: Answering,
+    host: str,
+    port: int,
+    limits: Limits = _LIMITS,
+    *,
+    sockets: list[socket.socket] | None = None,
 ) -> tuple[web.ServerRunner, list[str]]:
     """Start to accept connections; return the runner and the URLs. Raises OSError.
 
@@ -79,7 +116,9 @@ async def listen(
         max_line_size=FIELD_LIMIT,
         read_bufsize=_READ_BUFFER,
     )
-    server.express = answering.express if can_tell_requests_apart() else None
+    known = can_tell_requests_apart()
+    server.limits = limits if known else limits._replace(head_timeout=0)
+    server.express = answering.express if known else None
     runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN)
     await runner.setup()
     urls = []

@@ -148,8 +148,9 @@ _EVENTS: dict[str, tuple[str, dict[str, Any], frozenset[str]]] = {
             "upstream": _TEXT,
             "cache": _TEXT,
             "workers": {**_COUNT, "description": "processes that serve the port"},
+            "ops_urls": {"type": "array", "items": _TEXT},
         },
-        frozenset(),
+        frozenset({"ops_urls"}),
     ),
     "worker.ended": (
         "One of several workers has died; it is started again.",

@@ -40,6 +40,7 @@ class View:
     cache: Mapping[str, Any] | None  # the store's sizes and bounds
     kept: Mapping[str, Mapping[str, int]]  # what is in memory, by label
     sessions: int
+    connections: Mapping[str, int]  # of clients: open, and refused since the start
     open_streams: int
     tools: int
     errors: Sequence[Mapping[str, Any]]
@@ -97,6 +98,7 @@ def past(said: Mapping[str, Any]) -> dict[str, Any]:
             for label, one in said["kept"].items()
         },
         "sessions": 0,
+        "connections": {**said["connections"], "open": 0},
         "open_streams": 0,
         "tools": 0,
         "errors": [],
@@ -121,6 +123,7 @@ async def together(reports: Sequence[Mapping[str, Any]], sleep: Sleep) -> View:
         cache=_cache([one["cache"] for one in reports if one["cache"]]),
         kept=_kept(one["kept"] for one in reports),
         sessions=total(reports, "sessions"),
+        connections=dict(sum((Counter(one["connections"]) for one in reports), Counter())),
         open_streams=total(reports, "open_streams"),
         tools=max(one["tools"] for one in reports),
         errors=_errors(one["errors"] for one in reports),

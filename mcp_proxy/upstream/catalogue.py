@@ -10,6 +10,7 @@ from mcp_proxy.core.rules import Annotations
 # Lists are kept per caller, since they may vary by authorization (MCP 2026-07-28, tools/list).
 _CALLERS_LIMIT = 256
 _TOOLS_LIMIT = 2000
+_NAME_LIMIT = 256  # characters; MCP gives a name 128 at most
 # Our own look at the list, without credentials; serves callers that have not listed themselves.
 OURSELVES = ""
 
@@ -28,7 +29,7 @@ class Catalogue:
         before = self._lists.get(caller)
         known = {} if first_page or before is None else dict(before)
         for name, said in annotations_of(result).items():
-            if len(known) < _TOOLS_LIMIT:
+            if len(known) < _TOOLS_LIMIT and len(name) <= _NAME_LIMIT:
                 known[name] = Annotations(
                     read_only=said.get("readOnlyHint") is True,
                     idempotent=said.get("idempotentHint") is True,

@@ -89,6 +89,7 @@ class Sidecar:
         async with running(url, **self._settings) as front:
             front.sidecar.start()
             self.url = f"http://localhost:{front.port}"
+            self._emit = front.sidecar.emit
             self._ready.set()
             await self._over.wait()
             front.sidecar.inbound.draining = True  # ends the streams
@@ -96,6 +97,18 @@ class Sidecar:
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join()
+
+    def tell(self, events: int, seconds: float) -> None:
+        """Tell so many events, evenly over so many seconds, beside whatever else goes on."""
+        at_once = 50
+
+        def some(left: int) -> None:
+            for _ in range(at_once):
+                self._emit("test.flood", "info", tool="look", duration_ms=1.5)
+            if left > at_once:
+                self._loop.call_later(seconds * at_once / events, some, left - at_once)
+
+        self._loop.call_soon_threadsafe(some, events)
 
     def ask(self, path: str, body: Any = None, **headers: str) -> Any:
         data = None if body is None else json.dumps(body).encode()

@@ -5,9 +5,10 @@ import tracemalloc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
 from mcp_proxy.core.call import Peer
-from mcp_proxy.core.origins import Admission
+from mcp_proxy.core.origins import Admission, is_slipped_in
 
 DEFAULT = Admission("localhost")
 
@@ -306,3 +307,26 @@ def test_the_origin_is_ours_by_the_name_that_was_dialled() -> None:
     peer = Peer(scheme="https", host="mcp.example.com")
     assert DEFAULT.of("inside:8000", "https://mcp.example.com", peer) == (True, True)
     assert DEFAULT.of("inside:8000", "http://inside:8000", peer) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "passing", "ours"),
+    [
+        ("POST", {}, True, True),  # no browser
+        ("POST", {"Sec-Fetch-Site": "same-origin"}, True, True),
+        ("POST", {"Sec-Fetch-Site": "none"}, True, True),
+        ("POST", {"Sec-Fetch-Site": "cross-site", "Origin": "http://localhost:3000"}, True, True),
+        ("POST", {"Sec-Fetch-Site": "cross-site"}, False, False),
+        ("PUT", {"Sec-Fetch-Site": "Cross-Site", "Sec-Fetch-Mode": "navigate"}, False, False),
+        ("GET", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, True, True),
+        ("GET", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, True, False),
+        ("HEAD", {"Sec-Fetch-Site": "cross-site"}, True, False),
+    ],
+)
+def test_what_other_sites_slip_in(
+    method: str, fields: dict[str, str], *, passing: bool, ours: bool
+) -> None:
+    """F38: without an Origin, a page of another site changes nothing and embeds nothing of ours."""
+    headers = CIMultiDict(fields)
+    assert is_slipped_in(method, headers, ours=False) is not passing
+    assert is_slipped_in(method, headers, ours=True) is not ours

@@ -24,7 +24,8 @@ def test_what_belongs_to_the_state_is_kept() -> None:
     assert one.note(rpc("resources/unsubscribe", uri="never"), b"no")
     assert not one.note(rpc("tools/list"), b"list")
     assert one.replays() == [b"ready", b"level, later", b"b"]
-    assert one.size == len(b"opening" + b"ready" + b"level, later" + b"b")
+    said, names = b"opening" + b"ready" + b"level, later" + b"b", "ours" + "theirs" + "ann" + "b"
+    assert one.size == len(said) + len(names)
 
 
 def test_what_a_client_can_make_us_keep_is_bounded() -> None:

@@ -168,7 +168,7 @@ def test_what_is_remembered_is_bounded() -> None:
     box.saw(ENDPOINT)
     for number in range(2000):
         mail.posted(posted(b'{"id": %d, "method": "x"}' % number))
-    assert len(mail._boxes[BOX]) == 1000
+    assert len(mail._boxes[BOX]) == 100
     mail.refused(posted(b"no JSON"))
     box.close()
     assert mail._boxes == {}

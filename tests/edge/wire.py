@@ -16,8 +16,8 @@ from jsonschema import Draft202012Validator
 
 from mcp_proxy.assembly import Sidecar
 from mcp_proxy.core.clock import Clock
-from mcp_proxy.edge.serve import listen
 from mcp_proxy.layers.trace import Spans
+from mcp_proxy.ports import Ports, open_ports
 from mcp_proxy.settings import Loader
 from mcp_proxy.signals import schemas
 from mcp_proxy.signals.logs import Log
@@ -334,26 +334,31 @@ class Client:
 class Front:
     """A sidecar that listens, as production builds it."""
 
-    def __init__(self, sidecar: Sidecar, urls: list[str], log: Log, told: Any) -> None:
+    def __init__(self, sidecar: Sidecar, ports: Ports, log: Log, told: Any) -> None:
         self.sidecar = sidecar
-        self.urls = urls
-        self.port = int(urls[0].rpartition(":")[2])
+        self.urls = ports.urls
+        self.port, *ops = [
+            int(urls[0].rpartition(":")[2]) for urls in (ports.urls, ports.ops_urls) if urls
+        ]
+        self.ops_port = ops[0] if ops else self.port
         self._log = log
         self._told = told
 
     @asynccontextmanager
-    async def client(self) -> AsyncIterator[Client]:
+    async def client(self, port: int | None = None) -> AsyncIterator[Client]:
         async with bound():
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=_LIMIT)
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", port or self.port, limit=_LIMIT
+            )
         client = Client(reader, writer)
         try:
             yield client
         finally:
             await client.close()
 
-    async def ask(self, raw: bytes) -> Said:
+    async def ask(self, raw: bytes, port: int | None = None) -> Said:
         """Ask on a connection of its own."""
-        async with self.client() as client:
+        async with self.client(port) as client:
             return await client.ask(raw)
 
     def told(self) -> list[dict[str, Any]]:
@@ -380,11 +385,11 @@ async def sidecar(
         loaded = Loader({}, values).load()
         sidecar = Sidecar(loaded, log, clock, spans)
         try:
-            runner, urls = await listen(sidecar.inbound, loaded.server.host, loaded.server.port)
+            ports = await open_ports(sidecar, loaded)
             try:
-                yield Front(sidecar, urls, log, told)
+                yield Front(sidecar, ports, log, told)
             finally:
-                await runner.cleanup()
+                await ports.cleanup()
         finally:
             await sidecar.aclose()
             log.close()

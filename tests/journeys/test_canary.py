@@ -17,6 +17,7 @@ from secrets import token_hex
 
 import pytest
 
+from tests.edge.collector import Collector
 from tests.edge.wire import GONE, Said, get, post, rpc
 from tests.journeys.conftest import ROOT, eventually, free_port
 from tests.kit.damage import Cut, Fails, Garbage, Status
@@ -280,6 +281,22 @@ async def test_no_output_holds_a_secret(environ: dict[str, str], tmp_path: Path)
     if "MCP_LOG_FORMAT" not in environ:
         lines = [json.loads(line) for line in log.splitlines()]
         assert any("arguments" in line for line in lines) == bool(environ)
+
+
+async def test_no_span_holds_a_secret(tmp_path: Path) -> None:
+    """F42, for what goes to a collector of traces."""
+    pytest.importorskip("opentelemetry.sdk", reason="the extra [otel] is not installed")
+    plant, collector = Canaries(), Collector()
+    async with collector.listening() as endpoint:
+        environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
+        async with bench(tmp_path, plant, **environ) as (upstream, sidecar):
+            await everything_goes_wrong(upstream, sidecar, plant)
+            await drain(upstream, sidecar, plant)
+    spans = [repr(span).encode() for span in collector.spans]
+    assert plant.found_in([("spans", b"\n".join(spans))]) == []
+    told = {span.name for span in collector.spans}
+    assert f"tools/call {READ}" in told, "all of it did happen"
+    assert len(collector.spans) > 100
 
 
 async def test_a_secret_that_is_told_is_found(tmp_path: Path) -> None:
