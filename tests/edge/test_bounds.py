@@ -17,7 +17,7 @@ from mcp_proxy.edge.names import Names
 from mcp_proxy.layers.clock import Tasks
 from tests.edge.conftest import Opened
 from tests.edge.test_mail import ENDPOINT, posted
-from tests.edge.wire import Client, Exchange, Front, Upstream, answer, get, post, streamed
+from tests.edge.wire import Client, Exchange, Front, Upstream, answer, get, post, request, streamed
 from tests.fakes import FakeClock, settle
 
 DONE = b'{"success": true, "data": "done", "error": null, "timestamp": "2026-01-01T00:00:00"}'
@@ -49,14 +49,20 @@ async def test_heads_of_ten_times_as_many_callers(
 
 
 async def test_ten_times_as_many_targets(front: Opened, upstream: Upstream) -> None:
-    """URLs and time limits that are made once."""
+    """URLs, time limits and lines that are made once."""
     sidecar = await front(MCP_LOG_LEVEL="error")
     outbound = cast("Any", sidecar.sidecar.targets[0]).outbound
     async with sidecar.client() as client:
         for number in range(2560):
-            assert (await client.ask(get(f"/x?{number}"))).status == 200
+            lines = ("Transfer-Encoding: chunked", f"X-Caller: {number}")
+            body = b"0\r\n\r\n"
+            assert (
+                await client.ask(request("PUT", f"/x?{number}", *lines, body=body))
+            ).status == 200
+            assert (await client.ask(get("/x", f"X-Caller: {number}"))).status == 200
     assert 0 < len(outbound._urls) <= 256
     assert 0 < len(outbound._timeouts) <= 100
+    assert 0 < len(outbound._lines) <= 512
 
 
 # --- streams

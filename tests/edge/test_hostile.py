@@ -14,6 +14,7 @@ from tests.edge.wire import Front, Upstream, answer, get, post, request, result,
 PROBES = ["/livez", "/readyz"]
 GUARDED = [
     *("/api/metrics", "/api/config", "/api/cache/clear", "/metrics"),
+    *("/api/circuits/reset", "/api/config/reload"),
     *("/api/events", "/api/events/ws"),
 ]
 OURS = [*GUARDED, "/api/health", "/api/events/schema", "/dashboard/", *dashboard.files()]

@@ -48,7 +48,7 @@ def test_kinds_of_ten_times_as_many_errors() -> None:
         bench.fail(f"t{number}")
         assert len(bench.errors._counts) <= errors._KINDS
     assert len(bench.report()) == errors._KINDS
-    assert len(bench.errors.top()) == errors._SHOWN
+    assert len(bench.errors.top()) == errors.SHOWN
 
 
 async def test_a_ring_of_ten_times_as_many_events() -> None:

@@ -263,13 +263,13 @@ def everything():
     gc.collect()
     return True
 
-async def ended(end):
+async def ended(end, *_):
+    everything()
     await asyncio.sleep(0.2)
     gc.collect()
     await end()
     fail()
 
-pool.parser_is_compiled = everything
 serve.until_stopped = ended
 from mcp_proxy.cli import main
 main()

@@ -47,6 +47,7 @@ def view(metrics: Metrics | None = None, **changes: Any) -> View:
         },
         "kept": {"jira/look": {"entries": 5, "bytes": 50, "evicted": 1}},
         "sessions": 1,
+        "connections": {"open": 2, "refused": 1},
         "open_streams": 2,
         "tools": 7,
         "errors": [],
