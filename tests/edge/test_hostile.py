@@ -275,7 +275,8 @@ WRONG = [
 
 def with_token(path: str, said: str, method: str = "") -> bytes:
     way = UPGRADE if path.endswith("/ws") else ()
-    method = method or ("POST" if path.endswith("clear") else "GET")
+    changes = path.endswith(("clear", "reset", "reload"))
+    method = method or ("POST" if changes else "GET")
     return request(
         method, path, *way, f"Authorization: {said}", body=b"" if method == "POST" else None
     )
