@@ -2,10 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What `make bench` measures against, in environments of their own.
+PEERS := bench-mcp-proxy bench-fastmcp
 # MCP clients that the tests run in environments of their own, since they clash with ours.
 CLIENTS := mcp1 fastmcp strands
 
-.PHONY: setup run test lint conformance bench bench-cache bench-memory bench-signals chaos fuzz clean
+.PHONY: setup run test lint conformance bench bench-check bench-cache bench-memory bench-signals chaos fuzz clean
 .DEFAULT_GOAL := run
 
 setup: $(VENV)/.ready $(CLIENTS:%=$(VENV)-%/.ready)  ## make .venv and install the locked requirements
@@ -14,6 +16,9 @@ $(VENV)/.ready: requirements/dev.txt pyproject.toml
 	@scripts/setup $(PYTHON) $(VENV) requirements/dev.txt --package
 
 $(CLIENTS:%=$(VENV)-%/.ready): $(VENV)-%/.ready: requirements/%.txt
+	@scripts/setup $(PYTHON) $(VENV)-$* $<
+
+$(PEERS:%=$(VENV)-%/.ready): $(VENV)-%/.ready: requirements/%.txt
 	@scripts/setup $(PYTHON) $(VENV)-$* $<
 
 $(VENV)-fuzz/.ready: requirements/fuzz.txt
@@ -31,8 +36,11 @@ lint: $(VENV)/.ready  ## style, types, import contracts
 conformance: $(VENV)/.ready  ## the public MCP suite, directly and through the sidecar; needs npm
 	@scripts/conformance
 
-bench: $(VENV)/.ready  ## what the hop and the hit cost, as ratios
+bench: $(VENV)/.ready $(PEERS:%=$(VENV)-%/.ready)  ## what the hop and the hit cost, as ratios
 	@$(BIN)/python -m benchmarks.bench
+
+bench-check: $(VENV)/.ready $(PEERS:%=$(VENV)-%/.ready)  ## whether they have become dearer than recorded
+	@$(BIN)/python -m benchmarks.check
 
 bench-cache: $(VENV)/.ready  ## what a hit costs with few and with many keys, and a herd
 	@$(BIN)/python -m benchmarks.cache
@@ -51,4 +59,4 @@ fuzz: $(VENV)-fuzz/.ready  ## our own parsers, guided by coverage, each for so m
 	@scripts/fuzz $(SECONDS)
 
 clean:  ## forget the environments and caches
-	rm -rf $(VENV) $(CLIENTS:%=$(VENV)-%) $(VENV)-fuzz .fuzz .npm-clients .conformance .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS:%=$(VENV)-%) $(PEERS:%=$(VENV)-%) $(VENV)-fuzz .fuzz .npm-clients .conformance .mypy_cache .pytest_cache .ruff_cache .hypothesis
