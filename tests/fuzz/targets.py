@@ -33,7 +33,8 @@ from mcp_proxy.core.reading import AmbiguousError, read_answer, read_json, read_
 from mcp_proxy.core.rules import Rule, Rules
 from mcp_proxy.core.trace import trace_of
 from mcp_proxy.core.traffic import Paths, Traffic
-from mcp_proxy.edge.express import Express, Lane
+from mcp_proxy.edge.body import Held
+from mcp_proxy.edge.express import MORE, Express, Lane, Met
 from mcp_proxy.edge.mail import Mail
 from mcp_proxy.edge.marks import Marks
 from mcp_proxy.edge.verbatim import sayable
@@ -262,18 +263,19 @@ def express_head(data: bytes) -> None:
     """Only the very bytes of a known head, before a body of the very length, are answered."""
     express, called = _express()
     called.clear()
-    answer = express("192.0.2.1", data)
+    met = express.read("192.0.2.1", data)
     known = data.startswith(KNOWN) and data.find(b"\r\n\r\n") + 4 == len(KNOWN)
     length = len(data) - len(KNOWN)
-    if answer:
+    if isinstance(met, Met):
         assert known
         assert length == 41
-        assert [call.body.data for call in called] == [data[len(KNOWN) :]]
-    elif answer == b"":
+        assert met.call.body == Whole(data[len(KNOWN) :])
+        assert express.at_once(met.call)
+        assert [call.body for call in called] == [met.call.body]
+    elif met is MORE:
         assert known
         assert length < 41
-        assert called == []
-    assert express("192.0.2.2", data) is None  # who asks is part of it
+    assert express.read("192.0.2.2", data) is None  # who asks is part of it
 
 
 @cache
@@ -299,7 +301,12 @@ def _express() -> tuple[Express, list[Call]]:
     decisions = Decisions(Policy(rules=Rules((rule,))))
     traffic = Traffic(Paths(), decisions, lambda *_: None)
     marks = Marks("sidecar", Admission("localhost"), clock, enrich=False)
-    express = Express(Lane(traffic, marks, road, lambda _: reply, lambda _: "r", clock))
+    stacks = {Stack.FULL: road, Stack.PLAIN: road}
+    never: Any = None  # what is read here is answered at once
+    express = Express()
+    express.adopt(
+        Lane(traffic, marks, stacks, lambda _: reply, lambda _: "r", clock, never, Held(1 << 20))
+    )
     lines_of = KNOWN.split(b"\r\n")[1:-2]
     raw = tuple(
         (name, value.strip()) for name, _, value in (line.partition(b":") for line in lines_of)
@@ -316,8 +323,8 @@ def _express() -> tuple[Express, list[Call]]:
         peer=PEER,
         raw=raw,
     )
-    express.learn("192.0.2.1", KNOWN, call)
-    assert express("192.0.2.1", KNOWN) == b""  # it is known
+    express.learn("192.0.2.1", KNOWN, never, call)
+    assert express.read("192.0.2.1", KNOWN) is MORE  # it is known
     return express, called
 
 
