@@ -1,6 +1,7 @@
 """One connection of a client: aiohttp's own, with a way round it for requests that are known."""
 
 import asyncio
+from collections.abc import Coroutine
 from functools import partial
 from secrets import token_hex
 from typing import Any
@@ -74,7 +75,7 @@ class Connection(web.RequestHandler):
         self._held = b""
         self._missing = 0  # bytes that the parser still wants of a body
         self._stays = False  # that body's request asks for a protocol that nobody here knows
-        self._serving: asyncio.Task[None] | None = None  # a known request that is not answered yet
+        self._serving: asyncio.Task[bool] | None = None  # a known request that is not answered yet
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -119,41 +120,50 @@ class Connection(web.RequestHandler):
 
     def _answer(self, express: Express, met: Met) -> None:
         self._has_begun()
-        said = express.at_once(met.call)
+        try:
+            said = express.at_once(met.call)
+        except Exception as error:  # noqa: BLE001 - told below, as a mistake of the usual way is
+            self._begin(express, met, self._at_length(met, partial(_fail, error)))
+            return
         if said is None:
-            self._request_in_progress = True  # so that aiohttp waits for it at its end
-            self._serving = self._loop.create_task(self._serve(express, met))
+            self._begin(express, met, self._serve(express, met))
             return
         assert self.transport is not None
         self.transport.write(said)
         self._next_keepalive_close_time = self._loop.time() + self.keepalive_timeout
 
-    async def _serve(self, express: Express, met: Met) -> None:
-        """Let a call walk its road, and answer."""
-        goes_on = False
-        size = len(met.call.body.data) if isinstance(met.call.body, Whole) else 0
-        held = express.held
-        held.take(size)
-        try:
-            try:
-                reply = await express.ask(met.call)
-            except Exception as error:  # noqa: BLE001 - aiohttp's own way with it, below
-                goes_on = await self._at_length(met, partial(_fail, error))
-            else:
-                said = express.spelled(met.call, reply)
-                if said is None:
-                    goes_on = await self._at_length(
-                        met, partial(_written, express, met.call, reply)
-                    )
-                elif self.transport is not None:
-                    self.transport.write(said)
-                    goes_on = True
-        finally:
+    def _begin(self, express: Express, met: Met, work: Coroutine[Any, Any, bool]) -> None:
+        """Begin to serve a request; what is counted of it is given back however that ends.
+
+        Also where it is cancelled before its first step, in which no `finally` of its own would run.
+        """
+        held, body = express.held, met.call.body
+        size = len(body.data) if isinstance(body, Whole) else 0
+        held.take(size)  # in the step in which it was found to fit
+        self._request_in_progress = True  # so that aiohttp waits for it at its end
+        self._serving = self._loop.create_task(work)
+
+        def served(task: "asyncio.Task[bool]") -> None:
             held.let_go(size)
-            self._served(goes_on=goes_on)
+            self._served(goes_on=not task.cancelled() and task.result())
+
+        self._serving.add_done_callback(served)
+
+    async def _serve(self, express: Express, met: Met) -> bool:
+        """Let a call walk its road, and answer; tell whether another request may follow."""
+        try:
+            reply = await express.ask(met.call)
+            said = express.spelled(met.call, reply)
+        except Exception as error:  # noqa: BLE001 - aiohttp's own way with it
+            return await self._at_length(met, partial(_fail, error))
+        if said is None:
+            return await self._at_length(met, partial(_written, express, met.call, reply))
+        if self.transport is not None:
+            self.transport.write(said)
+        return True
 
     async def _at_length(self, met: Met, answering: "partial[Any]") -> bool:
-        """Answer through a request of aiohttp's; tell whether another may follow."""
+        """Answer through a request of aiohttp's; tell as above."""
         if self._request_factory is None:  # the client is gone
             return False
         task = asyncio.current_task()
@@ -235,9 +245,8 @@ class Connection(web.RequestHandler):
 
     def _is_late(self) -> None:
         self._late = None
-        if (
-            self._held
-        ):  # a part of the body is here: how long the rest takes is no matter of the head
+        # a part of the body is here: how long the rest takes is no matter of the head
+        if self._held:
             held, self._held = self._held, b""
             self._read_first(held)
             return

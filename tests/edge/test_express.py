@@ -515,6 +515,75 @@ async def test_an_answer_without_a_body_has_none(
             assert (heard.line, heard.body) == (f"HTTP/1.1 {status}", b"")
 
 
+async def test_what_is_held_in_one_step_is_counted_at_once(
+    front: Opened, upstream: Upstream
+) -> None:
+    """Two requests of the same step, of which only one may be held: both are answered."""
+    body = {**SAVE, "params": {"text": "x" * 600}}
+    raw = post("/api/call-tool", body)
+    go_on = asyncio.Event()
+
+    async def waits(exchange: Exchange) -> None:
+        await go_on.wait()
+        await exchange.send(answer(DONE))
+
+    async with known(front, upstream, raw, MCP_HELD_BYTES=1000) as (sidecar, _):
+        upstream.plays(waits)
+        express = express_of(sidecar)
+        server = web.Server(sidecar.sidecar.inbound)
+        ones = []
+        for _ in "ab":
+            one = connection.Connection(server, express, loop=asyncio.get_running_loop())
+            ones.append((one, Written()))
+            one.connection_made(ones[-1][1])
+        await settle()
+        for one, _ in ones:
+            one.data_received(raw)
+        await upstream.until(lambda: len(upstream.asked) == 2)
+        await settle()
+        assert sorted(written.count for _, written in ones) == [0, 1], "one is refused"
+        go_on.set()
+        for _, written in ones:
+            await within(written.came.wait())
+        await settle()
+        assert express.held.bytes == 0
+        for one, _ in ones:
+            one.connection_lost(None)
+
+
+async def test_who_leaves_in_the_very_step_leaves_nothing(
+    front: Opened, upstream: Upstream
+) -> None:
+    async with known(front, upstream) as (sidecar, _):
+        express = express_of(sidecar)
+        server = web.Server(sidecar.sidecar.inbound)
+        one = connection.Connection(server, express, loop=asyncio.get_running_loop())
+        one.connection_made(Written())
+        await settle()
+        one.data_received(SAVES)
+        assert express.held.bytes > 0
+        one.connection_lost(None)
+        await settle()
+        assert express.held.bytes == 0
+        assert len(upstream.asked) == 1
+
+
+async def test_a_mistake_in_the_step_itself_is_told_as_one(
+    front: Opened, upstream: Upstream, rules: str
+) -> None:
+    asked = post("/api/call-tool", LOOK)
+    async with warmed(front, upstream, rules, asked) as (sidecar, client):
+        express = express_of(sidecar)
+
+        def fails(_: Call) -> Reply | None:
+            raise RuntimeError("secret")
+
+        express._lane = express._lane._replace(known=fails)
+        heard = await client.ask(asked)
+        assert (heard.status, heard.json["code"]) == (500, "internal")
+        assert "secret" not in heard.body.decode()
+
+
 async def test_a_mistake_of_ours_is_told_as_one(front: Opened, upstream: Upstream) -> None:
     async with known(front, upstream) as (sidecar, client):
         express = express_of(sidecar)
@@ -606,10 +675,12 @@ class Written(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__({"peername": ("127.0.0.1", 1)})
         self.count = 0
+        self.came = asyncio.Event()
         self.closed = False
 
     def write(self, data: Any) -> None:
         self.count += 1
+        self.came.set()
 
     def close(self) -> None:
         self.closed = True
