@@ -211,6 +211,7 @@ class Sidecar:
             self._limit = limit  # which counts anew
         token = settings.server.admin_token
         self._own.token = token.get_secret_value() if token else None
+        self.emit.debug = settings.signals.lowest_level == "debug"
         self._log.show_from(settings.signals.lowest_level)
         self.events.keep_from(settings.signals.lowest_level)
         for target in self.targets:
@@ -706,11 +707,12 @@ class Sidecar:
         """Let the other workers find this one, before anybody calls. Raises OSError."""
         if self.crew is not None:
             await self.crew.open()
-        place = self._place
-        if place is not None and place.again and self.shelf is not None:
+        if self.crew is None or self._place is None or not self._place.again:
+            return
+        if self.shelf is not None:
             # the one before may have died with a write under way, of which Redis has not heard
             await self.shelf.invalidate("", self._settings.cache.quarantine)
-        if self.crew is not None and any((await self.crew.neighbours.ask("reloaded")).values()):
+        if any((await self.crew.neighbours.ask("reloaded")).values()):
             await self._reload_here()  # the others have other settings than it was started with
 
     def start(self) -> None:

@@ -14,7 +14,7 @@ class Bus:
 
     def __init__(self, epoch: Callable[[], float], *sinks: Sink, debug: bool = False) -> None:
         self._epoch = epoch
-        self._debug = debug  # somebody wants to hear of what is of that level
+        self.debug = debug  # somebody wants to hear of what is of that level
         self._sinks = list(sinks)
 
     def add(self, sink: Sink) -> None:
@@ -23,7 +23,7 @@ class Bus:
 
     def __call__(self, event: str, level: str = "info", **fields: Any) -> None:
         """Tell one event."""
-        if level == "debug" and not self._debug:
+        if level == "debug" and not self.debug:
             return
         said = Said(self._epoch(), level, event, fields)
         for sink in self._sinks:

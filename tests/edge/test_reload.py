@@ -168,7 +168,13 @@ async def test_the_log_level_takes_effect(front: Opened, upstream: Upstream, fil
     sidecar.front.sidecar.emit("config.warning", "warning", message="heard")
     last = sidecar.front.sidecar.events.last
     assert last == 2  # the reload, and what was heard
-    assert [one.get("message") for one in sidecar.front.told()][-1] == "heard"
+    await sidecar.changes('signals.log_level = "debug"')
+    sidecar.front.sidecar.emit("config.warning", "debug", message="whispered")
+    assert sidecar.front.sidecar.events.last == last + 2
+    await sidecar.changes('signals.log_level = "info"')
+    sidecar.front.sidecar.emit("config.warning", "debug", message="unheard")
+    messages = [one["message"] for one in sidecar.front.told() if "message" in one]
+    assert messages[-2:] == ["heard", "whispered"]
 
 
 async def test_shapes_of_errors_take_effect(front: Opened, upstream: Upstream, file: Path) -> None:
