@@ -1,6 +1,7 @@
 """Look at the server on our own account: the health probe's GET, and the discovery's requests."""
 
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import aiohttp
@@ -29,19 +30,11 @@ class Look:
     ) -> tuple[int, dict[str, str], bytes] | str:
         """Return status, headers by lower-cased name and body, or the code of what went wrong."""
         try:
-            async with self._session.request(
-                method,
-                URL(self._base + path, encoded=True),
-                data=body or None,
-                headers={**self._host, **headers},
-                allow_redirects=False,
-                timeout=self._timeout,
-            ) as response:
+            async with self._asked(method, path, headers, body, self._timeout) as response:
                 data = b""
                 while len(data) < _BODY_LIMIT and (piece := await response.content.readany()):
                     data += piece
-                names = {name.lower(): value for name, value in response.headers.items()}
-                return response.status, names, data
+                return response.status, lowered(response.headers), data
         except FAILURES as failure:
             return failed(failure).code
 
@@ -49,24 +42,39 @@ class Look:
         self, method: str, path: str, headers: Mapping[str, str], body: bytes, patience: float
     ) -> tuple[int, dict[str, str], bytes] | str:
         """Return head and first bytes of a stream, which is then left; none in time is b""."""
+        limits = aiohttp.ClientTimeout(sock_connect=patience, sock_read=patience)
         try:
-            async with self._session.request(
-                method,
-                URL(self._base + path, encoded=True),
-                data=body or None,
-                headers={**self._host, **headers},
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(sock_connect=patience, sock_read=patience),
-            ) as response:
-                names = {name.lower(): value for name, value in response.headers.items()}
+            async with self._asked(method, path, headers, body, limits) as response:
                 try:
                     first = await response.content.readany()
                 except TimeoutError:
                     first = b""
                 response.close()
-                return response.status, names, first
+                return response.status, lowered(response.headers), first
         except FAILURES as failure:
             return failed(failure).code
+
+    def _asked(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        limits: aiohttp.ClientTimeout,
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return self._session.request(
+            method,
+            URL(self._base + path, encoded=True),
+            data=body or None,
+            headers={**self._host, **headers},
+            allow_redirects=False,
+            timeout=limits,
+        )
+
+
+def lowered(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers by their names in lower case."""
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def fields_in(data: bytes) -> dict[str, Any]:

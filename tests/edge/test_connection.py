@@ -1,9 +1,11 @@
 """One connection of a client, and where one request on it ends."""
 
+import asyncio
+
 import pytest
 
 from tests.edge.conftest import Opened
-from tests.edge.wire import Client, Upstream, answer, bound, chunked, get, post, request
+from tests.edge.wire import Client, Exchange, Upstream, answer, bound, chunked, get, post, request
 from tests.fakes import settle
 
 ASKS = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk")
@@ -65,14 +67,24 @@ async def test_half_a_request_that_was_lost_is_not_taken_for_the_next(
     front: Opened, upstream: Upstream
 ) -> None:
     """Else the rest of its body would be a request of its own."""
-    upstream.plays(answer(b"first"))
+    all_sent = asyncio.Event()
+
+    async def when_all_is_sent(exchange: Exchange) -> None:
+        await (
+            all_sent.wait()
+        )  # or the connection would have ended, and been reset by what comes then
+        await exchange.send(answer(b"first"))
+
+    upstream.plays(when_all_is_sent)
     hidden = get("/hidden")
     second = post("/second", b"x" + hidden)
     sidecar = await front()
     async with sidecar.client() as client:
         await client.send(GET + second[: -len(hidden)])
-        await settle()
+        await upstream.until(lambda: upstream.asked != [])
         await client.send(hidden)
+        await settle()
+        all_sent.set()
         assert (await client.hear()).body == b"first"
         assert await rest_of(client) == b""
     assert [said.target for said in upstream.asked] == ["/first"]

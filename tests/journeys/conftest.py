@@ -15,6 +15,10 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.edge.conftest import upstream
+
+__all__ = ["upstream"]
+
 ROOT = Path(__file__).parents[2]
 RULES = str(ROOT / "config" / "mcp_proxy.toml")
 # A process that has not said that it listens after this will not.

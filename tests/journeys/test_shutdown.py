@@ -42,14 +42,6 @@ Sidecar = tuple[Process, str]
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[Upstream]:
-    server = Upstream()
-    await server.start()
-    yield server
-    await server.stop()
-
-
-@pytest.fixture
 def rules(tmp_path: Path) -> str:
     file = tmp_path / "rules.toml"
     file.write_text('[tools."read*"]\nread_only = true\n')
