@@ -113,7 +113,7 @@ class Supervisor:
         while self._workers or (self._due and not self._stops):
             self._wait()
             self._reap()
-            if self._restarts.hopeless and not any(one.ready for one in self._workers.values()):
+            if self._hopeless:
                 return self._give_up()
             self._obey()
             self._restart()
@@ -204,8 +204,13 @@ class Supervisor:
             log.close()
             return FAILED
 
+    @property
+    def _hopeless(self) -> bool:
+        return self._restarts.hopeless and not any(one.ready for one in self._workers.values())
+
     def _reap(self) -> None:
-        while True:
+        # of those that die together, no more are told of than it takes to give up
+        while not self._hopeless:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
