@@ -556,8 +556,8 @@ class Sidecar:
 
     @property
     def departures(self) -> int:
-        """Return how often the server has gone away."""
-        return self.fleet.departures
+        """Return how often the server may have gone away: one that restarts fast refuses nobody."""
+        return self.fleet.departures + self.pools.broken
 
     def stranded(self, session_id: str) -> bool:
         """Tell whether the target on which a session lived is away, while another is there."""

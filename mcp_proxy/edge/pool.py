@@ -69,6 +69,11 @@ class Pools:
             protocol.close()
 
     @property
+    def broken(self) -> int:
+        """Return how many connections the server has given up, or died with."""
+        return sum(session.connector.broken for session in self._all)  # type: ignore[union-attr]
+
+    @property
     def _all(self) -> tuple[aiohttp.ClientSession, ...]:
         return self.calls, self.once, self.streams
 

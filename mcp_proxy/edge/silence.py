@@ -6,6 +6,7 @@ what stands behind a body that is longer than it says (response splitting).
 """
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,16 @@ class Silent(ResponseHandler):
 
     waits = False  # it is in the pool
 
+    def __init__(self, loop: asyncio.AbstractEventLoop, broken: Callable[[], None]) -> None:
+        super().__init__(loop)
+        self._broken = broken
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Tell of an end that neither we wanted nor the server's last answer announced."""
+        if self.transport is not None and not self._should_close:
+            self._broken()
+        super().connection_lost(exc)
+
     def data_received(self, data: bytes) -> None:
         """Take what comes."""
         if self.waits and data:  # nothing is said where aiohttp makes its parser go on
@@ -36,8 +47,11 @@ class Connector(aiohttp.TCPConnector):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        kind: type[ResponseHandler] = Silent
-        self._factory = partial(kind, loop=asyncio.get_running_loop())
+        self.broken = 0  # connections that the server has given up, or died with
+        self._factory = partial(Silent, asyncio.get_running_loop(), self._one_broke)
+
+    def _one_broke(self) -> None:
+        self.broken += 1
 
     def _release(
         self, key: "ConnectionKey", protocol: ResponseHandler, *, should_close: bool = False

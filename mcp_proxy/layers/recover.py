@@ -18,8 +18,10 @@ from mcp_proxy.layers.chain import Forward
 
 # A handshake is two or three small messages; a server that takes longer has other troubles.
 _PATIENCE = 10.0  # seconds
-# No server of a tool restarts faster, unnoticed: a session that answered so lately is still known.
-_SURE = 1.0  # seconds
+# A session that answered so lately is still known, unless a connection has broken since: the one on
+# which it answered is in the pool for so long (edge/pool). A server that keeps none might restart
+# within that time; none of a tool does.
+_SURE = 0.5  # seconds
 
 
 class Sessions(Protocol):
@@ -43,7 +45,7 @@ class Server(Protocol):
 
     @property
     def departures(self) -> int:
-        """Return how often it has gone away."""
+        """Return how often it has gone away, or may have: a connection broke."""
         ...
 
     def stranded(self, session_id: str) -> bool:

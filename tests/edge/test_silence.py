@@ -1,5 +1,6 @@
 """What a server says unasked is nobody's answer."""
 
+import asyncio
 import itertools
 
 import pytest
@@ -75,3 +76,29 @@ async def test_a_silent_connection_is_used_again(front: Opened, upstream: Upstre
     for _ in range(5):
         assert (await sidecar.ask(get("/a"))).status == 200
     assert len(set(upstream.on)) == 1
+
+
+@pytest.mark.parametrize("kind", ASKS)
+@pytest.mark.parametrize("when", ["idle", "in an answer", "as announced"])
+async def test_a_connection_that_the_server_gives_up_is_noticed(
+    front: Opened, upstream: Upstream, kind: str, when: str
+) -> None:
+    """A server that dies and is back at once refuses nobody; its sessions are gone all the same."""
+    held: list[Exchange] = []
+
+    async def first(exchange: Exchange) -> None:
+        announced = ("Connection: close",) if when == "as announced" else ()
+        whole = answer(b"first", *announced)
+        await exchange.send(whole[:-1] if when == "in an answer" else whole)
+        held.append(exchange)
+
+    upstream.plays(first, answer(b"second"))
+    sidecar = await front(MCP_MAX_RETRIES=0)
+    before = sidecar.sidecar.departures
+    asked = asyncio.create_task(sidecar.ask(ASKS[kind]("/a")))
+    await upstream.until(lambda: bool(held))
+    await settle()
+    held[0].close()
+    await settle()
+    assert sidecar.sidecar.departures - before == (0 if when == "as announced" else 1)
+    await asked
