@@ -37,20 +37,20 @@ class Moves:
 
     # --- for layers/recover
 
-    def opened(self, session: Session) -> None:
+    async def opened(self, session: Session) -> None:
         """Let the others know of a session."""
-        self._neighbours.tell("session opened", _plain(session))
+        await self._neighbours.ask("session opened", _plain(session))
 
-    def noted(self, session: Session, said: bytes) -> None:
+    async def noted(self, session: Session, said: bytes) -> None:
         """Let the others know what the client said, that is part of its session."""
-        self._neighbours.tell("session noted", (session.id, _text(said)))
+        await self._neighbours.ask("session noted", (session.id, _text(said)))
 
-    def over(self, session: Session) -> None:
+    async def over(self, session: Session) -> None:
         """Let the others forget a session."""
-        self._neighbours.tell("session over", session.id)
+        await self._neighbours.ask("session over", session.id)
 
     async def moved(self, session: Session) -> None:
-        """Let the others know that it was opened anew, before anybody is told."""
+        """Let the others know that it was opened anew."""
         await self._neighbours.ask("session moved", (session.id, session.upstream, session.moves))
 
     async def follow(self, session: Session) -> bool:

@@ -171,3 +171,8 @@ class Reply(NamedTuple):
     upstream_seconds: float | None = None
     error_code: str | None = None  # set on answers that the sidecar itself made
     lines: str = ""  # the headers as lines, where they are spelled already
+
+    async def discard(self) -> None:
+        """Let go of an answer that nobody gets."""
+        if isinstance(self.body, Stream):
+            await self.body.aclose()

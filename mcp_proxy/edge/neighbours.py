@@ -70,10 +70,6 @@ class Neighbours:
         found = await asyncio.gather(*asked)
         return {index: one[0] for index, one in zip(others, found, strict=True) if one}
 
-    def tell(self, what: str, said: Any = None) -> None:
-        """Ask all others without waiting for what they answer."""
-        self._spawn(self.ask(what, said), "tell the workers")
-
     async def _asked(self, index: int, what: str, said: Any) -> Sequence[Any]:
         writer = None
         try:

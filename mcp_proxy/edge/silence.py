@@ -48,7 +48,8 @@ class Connector(aiohttp.TCPConnector):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.broken = 0  # connections that the server has given up, or died with
-        self._factory = partial(Silent, asyncio.get_running_loop(), self._one_broke)
+        made: Any = partial(Silent, asyncio.get_running_loop(), self._one_broke)
+        self._factory = made
 
     def _one_broke(self) -> None:
         self.broken += 1

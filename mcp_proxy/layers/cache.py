@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from mcp_proxy.core import answers, freshness
-from mcp_proxy.core.call import CacheNote, Call, Reply, Stream
+from mcp_proxy.core.call import CacheNote, Call, Reply
 from mcp_proxy.core.clock import Clock, Spawn
 from mcp_proxy.core.errors import ProxyError
 from mcp_proxy.core.frame import Frame, pack, unpack
@@ -173,7 +173,7 @@ class Cache:
         usable = age < frame.terms.fresh + frame.terms.on_error
         if usable and freshness.is_failing(outcome) and await self._still_holds(place):
             if isinstance(outcome, Reply):
-                await close(outcome)
+                await outcome.discard()
             return _told(ask.call, frame, age, place, stale="stale-if-error")
         if isinstance(outcome, ProxyError):
             raise outcome
@@ -199,7 +199,8 @@ class Cache:
         """Fetch an answer anew; what fails is tried again by the next who asks."""
         try:
             with suppress(ProxyError):
-                await close(await self._kept(ask, await ask.forward(ask.call), why="stale"))
+                kept = await self._kept(ask, await ask.forward(ask.call), why="stale")
+                await kept.discard()
         finally:
             self._refreshing.discard(ask.own.key)
 
@@ -258,9 +259,3 @@ def _told(call: Call, frame: Frame, age: float, place: Place, *, stale: str = ""
     left = frame.terms.fresh - age
     note = CacheNote(hit=True, stale=stale, ttl=left, age=age, key=place.shown)
     return answers.told(frame, call, note)
-
-
-async def close(reply: Reply) -> None:
-    """Let go of an answer that nobody gets."""
-    if isinstance(reply.body, Stream):
-        await reply.body.aclose()

@@ -82,7 +82,7 @@ class Coalesce:
         except asyncio.CancelledError:
             flight.led = False
             if task.done() and not task.cancelled() and task.exception() is None:
-                await _close(task.result())
+                await task.result().discard()
             raise
         flight.told = True
         return reply
@@ -113,10 +113,5 @@ class Coalesce:
         finally:
             self._close_to_others(flight)
         if not flight.led:
-            await _close(reply)
+            await reply.discard()
         return reply
-
-
-async def _close(reply: Reply) -> None:
-    if isinstance(reply.body, Stream):
-        await reply.body.aclose()

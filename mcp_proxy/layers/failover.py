@@ -168,8 +168,7 @@ class Failover:
                 reply = await asked(way, ping(call, next(self._pings), session))
             except ProxyError:
                 continue
-            if isinstance(reply.body, Stream):
-                await reply.body.aclose()
+            await reply.discard()
             if reply.status < 300:
                 self._homes.keep(session, way.target.name)
                 return way

@@ -4,7 +4,7 @@ import asyncio
 from typing import Literal
 
 from mcp_proxy.core.budget import Budget
-from mcp_proxy.core.call import Call, Reply, Stream, Whole
+from mcp_proxy.core.call import Call, Reply, Whole
 from mcp_proxy.core.clock import Clock, Emit, Running, Spawn
 from mcp_proxy.core.errors import ProxyError
 from mcp_proxy.core.intent import Stack
@@ -135,5 +135,5 @@ async def released(losing: Running) -> None:
         outcome = await losing
     except asyncio.CancelledError:
         return
-    if isinstance(outcome, Reply) and isinstance(outcome.body, Stream):
-        await outcome.body.aclose()
+    if isinstance(outcome, Reply):
+        await outcome.discard()

@@ -1,6 +1,7 @@
 """Open a session again that the server has forgotten."""
 
 from asyncio import shield
+from collections.abc import Awaitable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from itertools import count
 from typing import Protocol
@@ -58,17 +59,20 @@ class Server(Protocol):
 
 
 class Others(Protocol):
-    """The other workers of this sidecar, to which calls of the same sessions may come."""
+    """The other workers of this sidecar, to which calls of the same sessions may come.
 
-    def opened(self, session: Session) -> None:
+    They know before the client is answered, so that its next call finds them knowing.
+    """
+
+    async def opened(self, session: Session) -> None:
         """Let them know of a session."""
         ...
 
-    def noted(self, session: Session, said: bytes) -> None:
+    async def noted(self, session: Session, said: bytes) -> None:
         """Let them know what the client said, that is part of its session."""
         ...
 
-    def over(self, session: Session) -> None:
+    async def over(self, session: Session) -> None:
         """Let them forget a session."""
         ...
 
@@ -88,13 +92,13 @@ class Others(Protocol):
 class Nobody:
     """The other workers, where there are none."""
 
-    def opened(self, session: Session) -> None:
+    async def opened(self, session: Session) -> None:
         """Nobody is to know."""
 
-    def noted(self, session: Session, said: bytes) -> None:
+    async def noted(self, session: Session, said: bytes) -> None:
         """Nobody is to know."""
 
-    def over(self, session: Session) -> None:
+    async def over(self, session: Session) -> None:
         """Nobody is to know."""
 
     async def moved(self, session: Session) -> None:
@@ -142,7 +146,8 @@ class Recover:
     async def __call__(self, call: Call, forward: Forward) -> Reply:
         """Ask on under the server's own id of the session; recover it if need be."""
         if call.message.method == "initialize":
-            return self._opened(call, await forward(call))
+            reply = await forward(call)
+            return await _kept(reply, self._opened(call, reply))
         session = self._own(call)
         if session is None:
             return await forward(call)
@@ -156,14 +161,21 @@ class Recover:
             # nothing of it was delivered: a write, too, may follow its session to another target
             used = session.upstream
             reply = await forward(addressed(call, session, anew=True))
+        reply = await _kept(reply, self._answered(call, forward, session, used, reply))
+        return reply._replace(headers=told_back(reply.headers, session))
+
+    async def _answered(
+        self, call: Call, forward: Forward, session: Session, used: str, reply: Reply
+    ) -> Reply:
+        """Take note of what an answer says of the session; return it, or the one to a second try."""
         if call.method == "DELETE":
             self._sessions.forget(session.id)
-            self._others.over(session)
+            await self._others.over(session)
         elif reply.status == 404 and self._sessions.find(session.id) is session:
-            reply = await self._again(call, forward, session, used, reply)
+            return await self._again(call, forward, session, used, reply)
         elif reply.status < 300:
-            self._confirm(call, session)
-        return reply._replace(headers=told_back(reply.headers, session))
+            await self._confirm(call, session)
+        return reply
 
     async def _prepare(self, call: Call, forward: Forward, session: Session) -> None:
         """Let the session be where the call can find it."""
@@ -183,11 +195,11 @@ class Recover:
         lately = self._clock.now() - session.confirmed_at <= _SURE
         return lately and session.confirmed == self._server.departures
 
-    def _confirm(self, call: Call, session: Session) -> None:
+    async def _confirm(self, call: Call, session: Session) -> None:
         self._confirmed(session)
         if isinstance(call.body, Whole) and session.note(call.message, call.body.data):
             self._sessions.keep(session)
-            self._others.noted(session, call.body.data)
+            await self._others.noted(session, call.body.data)
 
     def _confirmed(self, session: Session, departures: int | None = None) -> None:
         session.confirmed_at = self._clock.now()
@@ -205,14 +217,14 @@ class Recover:
         elif reply.status < 300:
             self._confirmed(session, departures)
 
-    def _opened(self, call: Call, reply: Reply) -> Reply:
+    async def _opened(self, call: Call, reply: Reply) -> Reply:
         session_id = reply.headers.get(SESSION)
         if reply.status == 200 and session_id:
             session = begun(call, opener(call.headers), session_id)
             if session is not None:
                 self._confirmed(session)
                 self._sessions.keep(session)
-                self._others.opened(session)
+                await self._others.opened(session)
         return reply
 
     def _own(self, call: Call) -> Session | None:
@@ -232,8 +244,7 @@ class Recover:
         listens = call.intent.stack is Stack.SHORT and call.method == "GET"
         if not (kept and isinstance(call.body, Whole) and (call.intent.repeatable or listens)):
             return lost
-        if isinstance(lost.body, Stream):
-            await lost.body.aclose()
+        await lost.discard()
         # where the server has gone away again meanwhile, this waits for its return, in retry
         reply = await forward(addressed(call, session, anew=True))
         forgets_at_once = reply.status == 404 and session.upstream != used
@@ -305,6 +316,15 @@ class Recover:
             reply = reply._replace(body=Whole(await heard(body, self._limit)))
         good = reply.status == 200 and reply.verdict in {Verdict.OK, Verdict.TOOL_FAILED}
         return reply, answer_in(reply, self._limit) if good else None
+
+
+async def _kept(reply: Reply, work: Awaitable[Reply]) -> Reply:
+    """Return what comes of an answer; who leaves meanwhile leaves nothing open."""
+    try:
+        return await work
+    except BaseException:
+        await reply.discard()
+        raise
 
 
 async def heard(stream: Stream, limit: int) -> bytes:

@@ -180,8 +180,8 @@ class Retry:
             reason=outcome.code if isinstance(outcome, ProxyError) else outcome.status,
         )
         # Release the connection first: sleeping on it starves the pool.
-        if isinstance(outcome, Reply) and isinstance(outcome.body, Stream):
-            await outcome.body.aclose()
+        if isinstance(outcome, Reply):
+            await outcome.discard()
         await self._clock.sleep(wait)
 
 

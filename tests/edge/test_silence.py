@@ -1,13 +1,12 @@
 """What a server says unasked is nobody's answer."""
 
-import asyncio
 import itertools
 
 import pytest
 
 from tests.edge.conftest import Opened
 from tests.edge.wire import Exchange, Upstream, answer, get, post, request
-from tests.fakes import settle
+from tests.fakes import settle, spawn
 
 EVIL = answer(b"evil")
 ASKS = {"read": get, "write": lambda target: post(target, b"{}")}
@@ -95,7 +94,7 @@ async def test_a_connection_that_the_server_gives_up_is_noticed(
     upstream.plays(first, answer(b"second"))
     sidecar = await front(MCP_MAX_RETRIES=0)
     before = sidecar.sidecar.departures
-    asked = asyncio.create_task(sidecar.ask(ASKS[kind]("/a")))
+    asked = spawn(sidecar.ask(ASKS[kind]("/a")), "first")
     await upstream.until(lambda: bool(held))
     await settle()
     held[0].close()

@@ -661,13 +661,13 @@ class Others:
         self.told: list[tuple[str, str]] = []
         self.newer = ""  # under which id one of them has opened the session anew
 
-    def opened(self, session: Session) -> None:
+    async def opened(self, session: Session) -> None:
         self.told.append(("opened", session.id))
 
-    def noted(self, session: Session, said: bytes) -> None:
+    async def noted(self, session: Session, said: bytes) -> None:
         self.told.append(("noted", json.loads(said)["method"]))
 
-    def over(self, session: Session) -> None:
+    async def over(self, session: Session) -> None:
         self.told.append(("over", session.id))
 
     async def moved(self, session: Session) -> None:
@@ -710,6 +710,26 @@ async def test_the_other_workers_are_told_of_a_session() -> None:
         ("turn over", "s1"),
         ("over", "s1"),
     ]
+
+
+async def test_a_caller_who_leaves_while_they_are_told_leaves_nothing_open() -> None:
+    class Slow(Others):
+        async def opened(self, session: Session) -> None:
+            await asyncio.Event().wait()
+
+    bench = among(Slow())
+    feed = Feed()
+    answered = streamed(feed, Mcp_Session_Id="s1")
+
+    async def forward(call: Call) -> Reply:
+        return answered
+
+    caller = spawn(bench.recover(bench.call(OPENING, None), forward), "caller")
+    await settle()
+    caller.cancel()
+    await settle()
+    assert caller.cancelled()
+    assert feed.released == 1
 
 
 async def test_what_another_worker_has_opened_anew_is_followed() -> None:
