@@ -7,7 +7,7 @@ PEERS := bench-mcp-proxy bench-fastmcp
 # MCP clients that the tests run in environments of their own, since they clash with ours.
 CLIENTS := mcp1 fastmcp strands
 
-.PHONY: setup run test lint conformance bench bench-check bench-cache bench-memory bench-signals chaos fuzz clean
+.PHONY: setup run test lint conformance bench bench-check bench-cache bench-memory bench-signals bench-count chaos fuzz clean
 .DEFAULT_GOAL := run
 
 setup: $(VENV)/.ready $(CLIENTS:%=$(VENV)-%/.ready)  ## make .venv and install the locked requirements
@@ -50,6 +50,9 @@ bench-memory: $(VENV)/.ready  ## what is held while large bodies pass and many s
 
 bench-signals: $(VENV)/.ready  ## what events, log, metrics and traces cost, as shares of a call
 	@$(BIN)/python -m benchmarks.signals
+
+bench-count: $(VENV)/.ready  ## the same in instructions: needs valgrind, and no quiet machine
+	@$(BIN)/python -m benchmarks.instructions
 
 chaos: $(VENV)/.ready  ## try to falsify the promises of a bad day; about four minutes
 	@$(BIN)/python -m benchmarks.chaos

@@ -26,7 +26,7 @@ end
 # Linux: utime and stime are the 14th and 15th field of /proc/<pid>/stat, 11 and 12 after the name.
 _TIMES = slice(11, 13)
 _PAUSE = 0.05  # seconds between two looks at whether somebody listens
-_PATIENCE = 60  # seconds until a subject must answer
+_PATIENCE = 120  # seconds until a subject must answer; under valgrind it takes a minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,13 @@ class Stage:
             time.sleep(_PAUSE)
         return process
 
+    def stop(self, pid: int) -> None:
+        """End one of them before the others."""
+        for process in self._processes:
+            if process.pid == pid:
+                process.terminate()
+                process.wait()
+
     def python(self, *arguments: str, port: int, **environment: str) -> "subprocess.Popen[Any]":
         """Start Python with these arguments."""
         return self.start(sys.executable, *arguments, port=port, environment=environment)
@@ -149,7 +156,9 @@ def need(*programs: str) -> None:
     """Raise SystemExit where a program is missing."""
     missing = [name for name in programs if shutil.which(name) is None]
     if missing:
-        raise SystemExit(f"missing: {', '.join(missing)} (Debian: apt-get install wrk nginx-light)")
+        raise SystemExit(
+            f"missing: {', '.join(missing)} (Debian: apt-get install wrk nginx-light valgrind)"
+        )
 
 
 def free_port() -> int:

@@ -66,6 +66,13 @@ def take_out(parts: list[str]) -> None:
         Log.take = only_at_the_start  # type: ignore[method-assign]
 
 
+def slow_down(times: float) -> None:
+    """Let lines wait for company so much longer, where the process runs so much slower."""
+    from mcp_proxy.signals import logs  # noqa: PLC0415 - only in the sidecar's process
+
+    logs._GATHER *= times  # noqa: SLF001
+
+
 def subjects(stage: Stage) -> list[Subject]:
     behind, receiver = free_port(), free_port()
     stage.start("nginx", "-c", str(nginx.static(stage.directory, behind)), port=behind)
@@ -132,6 +139,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.without is not None:
         take_out(options.without.split(","))
+        slow_down(float(os.environ.get("BENCH_SLOWER", "1")))
         from mcp_proxy.cli import main as sidecar  # noqa: PLC0415 - only in the sidecar's process
 
         sidecar(["run"])

@@ -192,7 +192,7 @@ class Outbound:
 
     def _spelled(self, call: Call, length: int) -> str:
         """Return the header lines of a request whose body is at hand."""
-        traced = call.trace.headers() if call.trace is not None else {}
+        traced = call.trace.lines() if call.trace is not None else ""
         # what stands in `raw` is all that these lines are made of; a call whose headers are ours has none
         small = bool(call.raw) and call.same is not None
         key = (call.raw, call.peer, bool(traced))
@@ -201,10 +201,9 @@ class Outbound:
             lines = self._lasting(call, traced=bool(traced))
             if small:
                 self._lines.keep(key, lines)
-        more = "".join(f"{name}: {value}\r\n" for name, value in traced.items())
         framed = length or call.method not in _BODILESS or "Content-Length" in call.headers
         frame = f"Content-Length: {length}\r\n" if framed else ""
-        return f"{lines}X-Request-Id: {call.request_id}\r\n{more}{frame}"
+        return f"{lines}X-Request-Id: {call.request_id}\r\n{traced}{frame}"
 
     def _lasting(self, call: Call, *, traced: bool) -> str:
         host = self._wire.host_for(call.peer)

@@ -85,7 +85,7 @@ class QueueSink(Generic[T]):
     def __init__(
         self,
         descriptor: int,
-        render: Callable[[T], bytes],
+        render: Callable[[list[T]], bytes],
         limit: int = _QUEUE_LIMIT,
         write: Callable[[int, bytes], None] = write_all,
     ) -> None:
@@ -123,7 +123,8 @@ class QueueSink(Generic[T]):
 
     def _render_all(self) -> None:
         batch = [self._events.popleft() for _ in range(len(self._events))]
-        self._lines.append((len(batch), b"".join(map(self._render, batch))))
+        if batch:
+            self._lines.append((len(batch), self._render(batch)))
 
     def _run(self) -> None:
         while not self._closing.is_set() or self._events or self._lines:
@@ -156,7 +157,10 @@ class AtOnce(Generic[T]):
     """
 
     def __init__(
-        self, descriptor: int, render: Callable[[T], bytes], write: Callable[[int, bytes], None]
+        self,
+        descriptor: int,
+        render: Callable[[list[T]], bytes],
+        write: Callable[[int, bytes], None],
     ) -> None:
         self._descriptor = descriptor
         self._render = render
@@ -169,7 +173,7 @@ class AtOnce(Generic[T]):
         """Write an event, if somebody reads."""
         try:
             if self._look.poll(0):
-                self._write(self._descriptor, self._render(event))
+                self._write(self._descriptor, self._render([event]))
                 return
         except OSError:  # nobody reads any more (EPIPE)
             pass
@@ -180,25 +184,17 @@ class AtOnce(Generic[T]):
 
 
 class Renderer:
-    """Render an event as one line, what people look for first; it must never break a call.
-
-    One processor and not a chain of small ones: this runs for every call, and each link of the
-    chain costs as much as the rendering itself.
-    """
+    """Render events as lines, what people look for first; it must never break a call."""
 
     def __init__(self) -> None:
         self._second = -1
         self._stamp = ""  # of that second
 
-    def __call__(self, _logger: object, level: str, event: EventDict) -> bytes:
-        """Return the line (a structlog processor)."""
-        mistake = event.pop("exception", None)
-        line = {
-            "timestamp": self.stamp(event.pop("timestamp")),
-            "level": level,
-            "event": event.pop("event"),
-            **event,
-        }
+    def text(self, said: Said) -> bytes:
+        """Return an event as JSON text without a line end, also for those who watch live."""
+        when, level, event, fields = said
+        line = {"timestamp": self.stamp(when), "level": level, "event": event, **fields}
+        mistake = line.pop("exception", None)
         if isinstance(mistake, BaseException):
             # where it happened, not its message: that could hold arguments or secrets
             line["exception"] = type(mistake).__name__
@@ -210,13 +206,8 @@ class Renderer:
                 return text
         except (TypeError, ValueError):  # odd keys and values, lone surrogates, huge integers
             pass
-        line |= {name: shortened(value) for name, value in event.items()}
+        line |= {name: shortened(line[name]) for name in fields if name in line}
         return json.dumps(line, default=repr, ensure_ascii=True).encode("ascii")
-
-    def text(self, said: Said) -> bytes:
-        """Return an event as the same JSON text, for those who watch live."""
-        event = {"timestamp": said.when, "event": said.event, **said.fields}
-        return self(None, said.level, event)
 
     def stamp(self, when: float) -> str:
         """Return a time as all events say it: ISO 8601 in UTC, to the microsecond."""
@@ -234,17 +225,17 @@ def shortened(value: object) -> object:
     return value
 
 
-class _Line:
-    """What structlog hands a rendered event to: it is held until it is fetched."""
+class _Lines(structlog.BoundLoggerBase):
+    """structlog's way from events to lines.
 
-    def __init__(self) -> None:
-        self.text = b""
+    It is handed many events at once, and its one processor renders them all: by itself it costs more
+    for an event than the rendering does.
+    """
 
-    def take(self, text: bytes) -> None:
-        """Hold a line."""
-        self.text = text + b"\n"
-
-    debug = info = warning = error = take
+    def of(self, events: list[Said]) -> bytes:
+        """Return the lines of events."""
+        lines: bytes = self._proxy_to_logger("msg", events)  # type: ignore[arg-type] # any object
+        return lines
 
 
 class Log:
@@ -263,22 +254,23 @@ class Log:
         at_once: bool = False,
     ) -> None:
         self._lowest = LEVELS[level]
-        self._rendered = _Line()
-        logger = structlog.wrap_logger(
-            self._rendered,
-            processors=[Renderer()],
-            # `take` is what leaves events out: the level may change
-            wrapper_class=structlog.make_filtering_bound_logger(LEVELS["debug"]),
-        ).bind()
-        self._say = {name: getattr(logger, name) for name in LEVELS}
+        text = Renderer().text
 
-        def render(said: Said) -> bytes:
-            return self._line(said) if shown is None else shown(self._line(said))
+        def render(_logger: object, _name: str, said: EventDict) -> bytes:
+            lines = [text(one) + b"\n" for one in said["event"]]
+            return b"".join(map(shown, lines) if shown else lines)
 
+        render_all: Callable[[list[Said]], bytes] = (
+            structlog.wrap_logger(
+                structlog.ReturnLogger(), processors=[render], wrapper_class=_Lines
+            )
+            .bind()
+            .of
+        )
         self._sink: QueueSink[Said] | AtOnce[Said] = (
-            AtOnce(descriptor, render, write)
+            AtOnce(descriptor, render_all, write)
             if at_once
-            else QueueSink(descriptor, render, write=write)
+            else QueueSink(descriptor, render_all, write=write)
         )
 
     def show_from(self, level: str) -> None:
@@ -293,11 +285,6 @@ class Log:
         """Take an event in (a sink of the bus)."""
         if LEVELS[said.level] >= self._lowest:
             self._sink.put(said)
-
-    def _line(self, said: Said) -> bytes:
-        timestamp, level, event, fields = said
-        self._say[level](event, timestamp=timestamp, **fields)
-        return self._rendered.text
 
     @property
     def dropped(self) -> int:

@@ -125,6 +125,7 @@ def test_the_message_names_a_trace_that_becomes_headers() -> None:
     found = of(traceparent=IN_A, tracestate="a=1", baggage="user=7")
     assert found is not None
     assert found.headers() == {"traceparent": IN_A, "tracestate": "a=1", "baggage": "user=7"}
+    assert found.lines() == f"traceparent: {IN_A}\r\ntracestate: a=1\r\nbaggage: user=7\r\n"
     assert found.other is None
 
 
@@ -138,6 +139,7 @@ def test_the_message_goes_before_the_header() -> None:
     found = of(("traceparent", IN_B), ("tracestate", "b=2"), traceparent=IN_A)
     assert found == Trace(A, SPAN, 1, other=Trace(B, SPAN_B, 0, state="b=2"))
     assert found.headers() == {}, "both pass as they came"
+    assert not found.lines()
 
 
 def test_a_header_that_is_no_parent_stays_what_it_is() -> None:
@@ -157,6 +159,7 @@ def test_only_what_can_be_a_header_becomes_one(text: object) -> None:
     found = of(traceparent=IN_A, tracestate=text, baggage=text)
     assert found is not None
     assert found.headers() == {"traceparent": IN_A}
+    assert found.lines() == f"traceparent: {IN_A}\r\n"
 
 
 # --- what the server hears

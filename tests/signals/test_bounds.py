@@ -76,7 +76,7 @@ async def test_watchers_who_leave_are_forgotten_while_nothing_happens() -> None:
 def test_a_log_that_nobody_reads_holds_no_more_than_its_queue() -> None:
     """F25: what does not fit is dropped and counted."""
     reading, writing = os.pipe()
-    sink: QueueSink[bytes] = QueueSink(writing, lambda line: line, limit=100)
+    sink: QueueSink[bytes] = QueueSink(writing, b"".join, limit=100)
     line = b"x" * 70_000 + b"\n"  # one fills the pipe
     for _ in range(10_000):
         sink.put(line)

@@ -189,7 +189,7 @@ HELD = 64 * 32 + 100
 
 def test_a_stalled_reader_loses_lines_and_each_is_counted(reader: Reader) -> None:
     """F25: a write to a full pipe stops the event loop; drops are counted exactly."""
-    sink = QueueSink(reader.descriptor, bytes, limit=100)
+    sink = QueueSink(reader.descriptor, b"".join, limit=100)
     sink.put(b"x" * 1_000_000 + b"\n")
     assert os.read(reader.end, 1) == b"x", "the writer is at it, and its queue is empty"
     for number in range(HELD + 150):
@@ -217,7 +217,7 @@ def test_a_reader_that_is_gone_breaks_nothing(reader: Reader) -> None:
 
 def test_a_writer_that_is_stuck_does_not_hold_up_the_end(reader: Reader) -> None:
     """F26: exit within the grace."""
-    sink = QueueSink(reader.descriptor, bytes)
+    sink = QueueSink(reader.descriptor, b"".join)
     sink.put(b"x" * 1_000_000)
     assert os.read(reader.end, 1) == b"x"
     sink.close(timeout=0.01)
@@ -229,7 +229,7 @@ def test_a_writer_that_is_stuck_does_not_hold_up_the_end(reader: Reader) -> None
 
 
 def test_closing_writes_what_is_queued(reader: Reader) -> None:
-    sink = QueueSink(reader.descriptor, bytes)
+    sink = QueueSink(reader.descriptor, b"".join)
     for number in range(5000):
         sink.put(b"%d\n" % number)
     sink.close(timeout=5)
