@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# MCP clients that the tests run in environments of their own, since they clash with ours.
-CLIENTS := mcp1 fastmcp strands
+# What the tests run in environments of their own, since it clashes with ours: MCP clients, tools of deploy/
+CLIENTS := mcp1 fastmcp strands deploy
 
 .PHONY: setup run test lint conformance bench bench-cache bench-memory bench-signals chaos clean
 .DEFAULT_GOAL := run
