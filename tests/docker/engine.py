@@ -7,7 +7,8 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from email.message import Message
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,7 +57,7 @@ def until(wanted: Callable[[], Any], seconds: float, what: str) -> Any:
 class Pair:
     """The Compose project of these tests."""
 
-    def __init__(self, program: Sequence[str]) -> None:
+    def __init__(self, program: Sequence[str], **more: str) -> None:
         self._program = program
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
@@ -67,16 +68,17 @@ class Pair:
             "COMPOSE_PROJECT_NAME": f"mcp-test-{uuid4().hex[:8]}",
             "MCP_PUBLISHED_PORT": str(self.port),
             "REDIS_URL": "",
-            **LABELS,
+            **{f"IMAGE_{argument}": value for argument, value in LABELS.items()},
             # beyond every limit here: no chance probe helps where a call must tell the monitor
             "MCP_HEALTH_INTERVAL": "600",
+            **more,
         }
 
     def compose(self, *arguments: str, limit: float = UP) -> str:
         return self._run(*self._program, *arguments, limit=limit).stdout
 
-    def docker(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return self._run("docker", *arguments, limit=UP)
+    def docker(self, *arguments: str, limit: float = UP) -> subprocess.CompletedProcess[str]:
+        return self._run("docker", *arguments, limit=limit)
 
     def _run(self, *command: str, limit: float) -> subprocess.CompletedProcess[str]:
         ran = subprocess.run(
@@ -104,8 +106,16 @@ class Pair:
     def is_healthy(self, service: str) -> bool:
         return self.inspect(self.container(service), "State", "Health", "Status") == "healthy"
 
-    def ask(self, path: str, body: Any = None, headers: dict[str, str] = JSON) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+    def ask(
+        self,
+        path: str,
+        body: Any = None,
+        headers: dict[str, str] = JSON,
+        *,
+        port: int | None = None,
+    ) -> Answer:
+        """Ask the sidecar of the pair, or another that is published at `port`."""
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=60)
         try:
             sent = None if body is None else json.dumps(body)
             connection.request("GET" if body is None else "POST", path, sent, headers)
@@ -114,8 +124,11 @@ class Pair:
         finally:
             connection.close()
 
-    def read(self, query: str = "") -> Answer:
-        """Search; each query that was not used before misses the cache."""
+    def read(self, query: str = "", *, port: int | None = None) -> Answer:
+        """Search; each query that was not used before misses the cache.
+
+        The name that is dialled is part of the key, so it is one name for every port.
+        """
         return self.ask(
             "/api/call-tool",
             {
@@ -123,6 +136,8 @@ class Pair:
                 "tool_name": "jira_search_issues",
                 "params": {"query": query or uuid4().hex},
             },
+            {**JSON, "Host": "pair"},
+            port=port,
         )
 
 
@@ -147,3 +162,20 @@ def answers(*command: str) -> bool:
         return subprocess.run(command, capture_output=True, timeout=20, check=False).returncode == 0
     except subprocess.TimeoutExpired:
         return False
+
+
+@contextmanager
+def container(
+    pair: Pair, image: str, *options: str, command: tuple[str, ...] = ()
+) -> Iterator[str]:
+    network = next(iter(pair.inspect(pair.container("mcp-proxy"), "NetworkSettings", "Networks")))
+    ran = pair.docker("run", "-d", "--network", network, *options, image, *command)
+    try:
+        yield ran.stdout.strip()
+    finally:
+        pair.docker("rm", "-f", ran.stdout.strip())
+
+
+def published(pair: Pair, container: str) -> int:
+    ports = pair.inspect(container, "NetworkSettings", "Ports")
+    return int(ports["8000/tcp"][0]["HostPort"])

@@ -4,17 +4,14 @@ Built by the pair of docker-compose.yml; skipped where that is.
 """
 
 import http.client
-import json
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from uuid import uuid4
 
 import pytest
 
 from mcp_proxy import __version__
-from tests.docker.engine import HEALTHY, JSON, LABELS, ROOT, USER, Pair, until
+from tests.docker.engine import HEALTHY, LABELS, ROOT, USER, Pair, container, published, until
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 BASE = "python:3.11-slim"
@@ -33,23 +30,6 @@ def look(pair: Pair, image: str, code: str) -> str:
     """Return what Python says inside of the image."""
     ran = pair.docker("run", "--rm", "--user", "0", "--entrypoint", "python", image, "-c", code)
     return ran.stdout.strip()
-
-
-@contextmanager
-def container(
-    pair: Pair, image: str, *options: str, command: tuple[str, ...] = ()
-) -> Iterator[str]:
-    network = next(iter(pair.inspect(pair.container("mcp-proxy"), "NetworkSettings", "Networks")))
-    ran = pair.docker("run", "-d", "--network", network, *options, image, *command)
-    try:
-        yield ran.stdout.strip()
-    finally:
-        pair.docker("rm", "-f", ran.stdout.strip())
-
-
-def published(pair: Pair, container: str) -> int:
-    ports = pair.inspect(container, "NetworkSettings", "Ports")
-    return int(ports["8000/tcp"][0]["HostPort"])
 
 
 def test_it_says_what_it_is(pair, image):
@@ -124,7 +104,7 @@ def test_it_writes_nothing_even_where_it_may(pair, image):
         until(
             lambda: pair.inspect(it, "State", "Health", "Status") == "healthy", HEALTHY, "healthy"
         )
-        assert ask(published(pair, it)) == 200
+        assert pair.read(port=published(pair, it)).status == 200
         assert pair.docker("diff", it).stdout == ""
 
 
@@ -154,7 +134,7 @@ def test_stop_waits_for_a_call_and_ends_before_the_engine_kills(pair, image):
             )
         port = published(pair, it)
         heard: list[int] = []
-        calling = threading.Thread(target=lambda: heard.append(ask(port)))
+        calling = threading.Thread(target=lambda: heard.append(pair.read(port=port).status))
         calling.start()
         until(lambda: in_flight(port) == 1, HEALTHY, "the call is under way")
         began = time.monotonic()
@@ -163,22 +143,6 @@ def test_stop_waits_for_a_call_and_ends_before_the_engine_kills(pair, image):
         calling.join()
         assert heard == [200]
         assert pair.inspect(it, "State", "ExitCode") == 0
-
-
-def ask(port: int) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    body = {
-        "service": "jira",
-        "tool_name": "jira_search_issues",
-        "params": {"query": uuid4().hex},
-    }
-    try:
-        connection.request("POST", "/api/call-tool", json.dumps(body), JSON)
-        response = connection.getresponse()
-        response.read()
-        return response.status
-    finally:
-        connection.close()
 
 
 def in_flight(port: int) -> int:
