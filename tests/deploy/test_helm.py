@@ -197,6 +197,7 @@ def test_other_rules_are_other_pods():
         ((*STANDALONE, "--set", "mode=daemon"), "mode"),
         (("--set", "upstream.url=http://user:secret@host:9000"), "url"),
         ((*STANDALONE, "--set", "env.MCP_ADMIN_TOKEN=secret"), "MCP_ADMIN_TOKEN"),
+        ((*STANDALONE, "--set-string", "env.MCP_OPS_PORT=9001"), "MCP_OPS_PORT"),
         ((*STANDALONE, "--set", "env.mcp=x"), "invalid propertyName 'mcp'"),
         ((*STANDALONE, "--set", "image.digest=latest"), "digest"),
     ],

@@ -4,6 +4,8 @@ Built by the pair of docker-compose.yml; skipped where that is.
 """
 
 import http.client
+import subprocess
+import sys
 import threading
 import time
 from uuid import uuid4
@@ -11,7 +13,17 @@ from uuid import uuid4
 import pytest
 
 from mcp_proxy import __version__
-from tests.docker.engine import HEALTHY, LABELS, ROOT, USER, Pair, container, published, until
+from tests.docker.engine import (
+    BUILD,
+    HEALTHY,
+    LABELS,
+    ROOT,
+    USER,
+    Pair,
+    container,
+    published,
+    until,
+)
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 BASE = "python:3.11-slim"
@@ -95,6 +107,27 @@ def test_nothing_in_it_knows_an_architecture():
         "manylinux",
     ):
         assert word not in built
+
+
+@pytest.mark.usefixtures("pair")
+@pytest.mark.parametrize("architecture", ["x86_64", "aarch64"])
+def test_every_dependency_has_a_wheel_for_it(architecture, tmp_path):
+    """The image is built from wheels only; asks the package index, as a build does."""
+    platforms = (f"manylinux_2_28_{architecture}", f"manylinux2014_{architecture}")
+    ran = subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed"),
+            *("--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:"),
+            *(word for platform in platforms for word in ("--platform", platform)),
+            *("--python-version", "3.11", "--target", str(tmp_path)),
+            *("-r", str(ROOT / "requirements" / "runtime.txt")),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=BUILD,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_it_writes_nothing_even_where_it_may(pair, image):
