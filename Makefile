@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # What `make bench` measures against, in environments of their own.
 PEERS := bench-mcp-proxy bench-fastmcp
-# MCP clients that the tests run in environments of their own, since they clash with ours.
-CLIENTS := mcp1 fastmcp strands
+# What the tests run in environments of their own, since it clashes with ours: MCP clients, tools of deploy/
+CLIENTS := mcp1 fastmcp strands deploy
 
 .PHONY: setup run test lint conformance bench bench-check bench-cache bench-memory bench-signals chaos fuzz clean
 .DEFAULT_GOAL := run
