@@ -10,13 +10,16 @@ CLIENTS := mcp1 fastmcp strands deploy
 .PHONY: setup run test lint conformance bench bench-check bench-cache bench-memory bench-signals chaos fuzz clean
 .DEFAULT_GOAL := run
 
-setup: $(VENV)/.ready $(CLIENTS:%=$(VENV)-%/.ready)  ## make .venv and install the locked requirements
+setup: $(VENV)/.ready $(CLIENTS:%=$(VENV)-%/.ready) $(VENV)-deploy/bin/helm  ## make .venv and install the locked requirements
 
 $(VENV)/.ready: requirements/dev.txt pyproject.toml
 	@scripts/setup $(PYTHON) $(VENV) requirements/dev.txt --package
 
 $(CLIENTS:%=$(VENV)-%/.ready): $(VENV)-%/.ready: requirements/%.txt
 	@scripts/setup $(PYTHON) $(VENV)-$* $<
+
+$(VENV)-deploy/bin/helm: requirements/helm.txt scripts/helm | $(VENV)-deploy/.ready
+	@$(VENV)-deploy/bin/python scripts/helm $@
 
 $(PEERS:%=$(VENV)-%/.ready): $(VENV)-%/.ready: requirements/%.txt
 	@scripts/setup $(PYTHON) $(VENV)-$* $<
