@@ -1,10 +1,12 @@
 """What Helm and Kustomize make of deploy/, and what Kubernetes demands of that."""
 
+import functools
 import json
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,13 @@ VERSIONS = ("1.30", "1.37")
 READ = "import json, sys, yaml; print(json.dumps([one for one in yaml.safe_load_all(sys.stdin) if one]))"
 
 Manifest = dict[str, Any]
+COMPONENT = "deploy/kustomize/sidecar"
 
 needs_helm = pytest.mark.skipif(
     not shutil.which("helm", path=PATH), reason="the program helm is not installed"
+)
+needs_kubectl = pytest.mark.skipif(
+    not shutil.which("kubectl", path=PATH), reason="the program kubectl is not installed"
 )
 needs_schemas = pytest.mark.skipif(
     not (TOOLS / "kubernetes-validate").exists(), reason=".venv-deploy is not there (make setup)"
@@ -50,8 +56,29 @@ def said(*command: str, given: str | None = None) -> str:
     return ran.stdout
 
 
+@contextmanager
+def overlay(folder: Path, **files: str) -> Iterator[str]:
+    """Write a Kustomization into the repository, where it may name what is there, for as long as it lasts.
+
+    `folder` lends a name that nobody else has.
+    """
+    place = ROOT / "build" / f"kustomize-{folder.name}"
+    place.mkdir(parents=True)
+    try:
+        for name, text in files.items():
+            (place / f"{name}.yaml").write_text(text)
+        yield str(place)
+    finally:
+        shutil.rmtree(place)
+
+
+@functools.cache
+def _read(text: str) -> str:
+    return said(str(TOOLS / "python"), "-c", READ, given=text)
+
+
 def manifests(text: str) -> list[Manifest]:
-    return json.loads(said(str(TOOLS / "python"), "-c", READ, given=text))
+    return json.loads(_read(text))
 
 
 def the(kind: str, found: list[Manifest]) -> Manifest:

@@ -1,5 +1,6 @@
 """The chart: rendered by Helm, held against the schemas of Kubernetes, and loaded as settings."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -54,6 +55,7 @@ ALL = (
 SECRETS = {"shared/address": "redis://cache:6379", "admin/token": "a-long-token-for-this-test"}
 
 
+@functools.cache
 def template(*options: str) -> str:
     return said("helm", "template", "demo", CHART, "--namespace", "tools", *options)
 
@@ -168,6 +170,36 @@ def test_the_monitor_finds_the_service_and_sends_the_token():
 
 
 @pytest.mark.parametrize("options", [STANDALONE, SIDECAR])
+def test_operators_may_have_a_port_of_their_own(options, tmp_path):
+    """It is never published with the other one, and it is where the monitor looks."""
+    options = (*options, *ALL, "--set", "opsPort=9001,service.type=LoadBalancer")
+    assert_fit(template(*options), tmp_path)
+    found = rendered(*options)
+    ports = {one["name"]: one["containerPort"] for one in sidecar(found)["ports"]}
+    assert ports == {"http": 8000, "ops": 9001}
+    assert environment(found)["MCP_OPS_PORT"] == "9001"
+    services = {one["metadata"]["name"]: one for one in found if one["kind"] == "Service"}
+    public, private = (services[f"demo-mcp-sidecar{end}"]["spec"] for end in ("", "-ops"))
+    assert [one["targetPort"] for one in public["ports"]] == ["http"]
+    assert [one["targetPort"] for one in private["ports"]] == ["ops"]
+    assert private["clusterIP"] == "None"
+    assert private["selector"] == public["selector"]
+    (endpoint,) = the("ServiceMonitor", found)["spec"]["endpoints"]
+    assert endpoint["port"] == private["ports"][0]["name"] != public["ports"][0]["name"]
+    loaded = settings(found, tmp_path / "files", SECRETS)
+    assert {"demo-mcp-sidecar.tools.svc", "demo-mcp-sidecar-ops.tools.svc"} <= set(
+        loaded.server.allowed_hosts
+    )
+
+
+def test_it_makes_way_for_a_server_that_has_its_port():
+    found = rendered(*SIDECAR, "--set", "server.port=8000,port=8001")
+    assert sidecar(found)["ports"] == [{"name": "http", "containerPort": 8001}]
+    seen = environment(found)
+    assert (seen["MCP_PORT"], seen["MCP_UPSTREAM_URL"]) == ("8001", "http://localhost:8000")
+
+
+@pytest.mark.parametrize("options", [STANDALONE, SIDECAR])
 def test_the_pod_is_given_longer_than_its_calls(options):
     spec = pod(rendered(*options))
     (last,) = spec["containers"]
@@ -198,6 +230,8 @@ def test_other_rules_are_other_pods():
         (("--set", "upstream.url=http://user:secret@host:9000"), "url"),
         ((*STANDALONE, "--set", "env.MCP_ADMIN_TOKEN=secret"), "MCP_ADMIN_TOKEN"),
         ((*STANDALONE, "--set-string", "env.MCP_OPS_PORT=9001"), "MCP_OPS_PORT"),
+        ((*STANDALONE, "--set", "opsPort=8000"), "opsPort and server.port must differ"),
+        ((*SIDECAR, "--set", "server.port=8000"), "opsPort and server.port must differ"),
         ((*STANDALONE, "--set", "env.mcp=x"), "invalid propertyName 'mcp'"),
         ((*STANDALONE, "--set", "image.digest=latest"), "digest"),
     ],

@@ -1,11 +1,11 @@
 """The Kustomize component: rendered by `kubectl kustomize`, and loaded as settings."""
 
-import shutil
+import re
 
 import pytest
 
 from tests.deploy.rendering import (
-    PATH,
+    COMPONENT,
     ROOT,
     Manifest,
     assert_fit,
@@ -13,7 +13,9 @@ from tests.deploy.rendering import (
     containers,
     environment,
     manifests,
+    needs_kubectl,
     needs_schemas,
+    overlay,
     pod,
     said,
     settings,
@@ -21,11 +23,9 @@ from tests.deploy.rendering import (
     the,
 )
 
-pytestmark = [
-    needs_schemas,
-    pytest.mark.skipif(not shutil.which("kubectl", path=PATH), reason="kubectl is not installed"),
-]
+pytestmark = [needs_schemas, needs_kubectl]
 EXAMPLE = "deploy/kustomize/example"
+OPS = "deploy/kustomize/ops"
 
 
 @pytest.fixture(scope="module")
@@ -79,14 +79,42 @@ def test_a_deployment_can_be_left_out(tmp_path):
     labelled = other.replace(
         "  name: basic-server\n", "  name: other\n  labels: {mcp-sidecar: disabled}\n", 1
     )
-    folder = ROOT / "build" / f"kustomize-{tmp_path.name}"
-    folder.mkdir(parents=True)
-    try:
-        (folder / "other.yaml").write_text(labelled)
-        (folder / "kustomization.yaml").write_text(
-            "resources: [other.yaml]\ncomponents: [../../deploy/kustomize/sidecar]\n"
-        )
-        found = manifests(said("kubectl", "kustomize", str(folder)))
-    finally:
-        shutil.rmtree(folder)
+    using = f"resources: [other.yaml]\ncomponents: [../../{COMPONENT}, ../../{OPS}]\n"
+    with overlay(tmp_path, other=labelled, kustomization=using) as folder:
+        found = manifests(said("kubectl", "kustomize", folder))
     assert "initContainers" not in pod(found)
+
+
+def test_it_can_make_way_for_a_server_that_has_its_port(tmp_path):
+    """As docs/kubernetes.md says: nothing of the server is changed."""
+    page = (ROOT / "docs" / "kubernetes.md").read_text()
+    (patch,) = re.findall(r"```yaml\n(configMapGenerator:.*?)```", page, re.DOTALL)
+    using = f"resources: [../../{EXAMPLE}]\n{patch.replace('create', 'merge')}"
+    with overlay(tmp_path, kustomization=using) as folder:
+        text = said("kubectl", "kustomize", folder)
+    assert_fit(text, tmp_path)
+    seen = environment(manifests(text))
+    (port,) = sidecar(manifests(text))["ports"]
+    assert port == {"name": "mcp-sidecar", "containerPort": int(seen["MCP_PORT"])}
+    assert port["containerPort"] != 8000
+    assert seen["MCP_UPSTREAM_URL"] == "http://localhost:8000"
+
+
+def test_operators_may_have_a_port_of_their_own(tmp_path):
+    using = f"resources: [../../{EXAMPLE}]\ncomponents: [../../{OPS}]\n"
+    with overlay(tmp_path, kustomization=using) as folder:
+        text = said("kubectl", "kustomize", folder)
+    assert_fit(text, tmp_path)
+    found = manifests(text)
+    ports = {one["name"]: one["containerPort"] for one in sidecar(found)["ports"]}
+    assert ports == {"mcp-sidecar": 8000, "mcp-sidecar-ops": 9001}
+    assert environment(found)["MCP_OPS_PORT"] == "9001"
+    assert the("Service", found)["spec"]["ports"][0]["targetPort"] == "mcp-sidecar"
+
+
+def test_the_probes_do_not_stay_behind_when_a_setting_moves_their_port(tmp_path):
+    """A Service named `mcp-ops` would set it, too; the liveness probe would then ask the server."""
+    setting = "configMapGenerator:\n- {name: mcp-sidecar, behavior: merge, literals: [MCP_OPS_PORT=9009]}\n"
+    with overlay(tmp_path, kustomization=f"resources: [../../{EXAMPLE}]\n{setting}") as folder:
+        found = manifests(said("kubectl", "kustomize", folder))
+    assert environment(found)["MCP_OPS_PORT"] == ""

@@ -48,7 +48,7 @@ def test_each_command_makes_manifests(command, tmp_path):
 def test_what_is_asked_of_the_cluster_is_a_metric_that_is_told():
     (asked,) = (one for one in commands() if "--raw" in one)
     assert re.search(r"/(\w+)'$", asked)[1] in METRICS
-    (rules,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    (rules,) = re.findall(r"```yaml\n(rules:.*?)```", PAGE, re.DOTALL)
     (rule,) = manifests(rules)[0]["rules"]
     assert re.match(r"\w+", rule["seriesQuery"])[0] in METRICS
     assert rule["name"]["matches"] in METRICS

@@ -4,10 +4,19 @@ name: mcp-sidecar
 image: {{ include "mcp-sidecar.image" . | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 ports:
-  - {name: http, containerPort: 8000}
+  - {name: http, containerPort: {{ .Values.port }}}
+  {{- if .Values.opsPort }}
+  - {name: ops, containerPort: {{ .Values.opsPort }}}
+  {{- end }}
 env:
   - name: MCP_UPSTREAM_URL
     value: {{ ternary (printf "http://localhost:%v" .Values.server.port) .Values.upstream.url (eq .Values.mode "sidecar") | quote }}
+  - name: MCP_PORT
+    value: {{ .Values.port | quote }}
+  {{- if .Values.opsPort }}
+  - name: MCP_OPS_PORT
+    value: {{ .Values.opsPort | quote }}
+  {{- end }}
   - name: MCP_UPSTREAM_NAME
     value: {{ default (printf "%s/%s" .Release.Namespace (include "mcp-sidecar.fullname" .)) .Values.upstream.name | quote }}
   - name: MCP_ALLOWED_HOSTS
@@ -35,17 +44,18 @@ env:
   - name: {{ $name }}
     value: {{ $value | quote }}
   {{- end }}
-# from where it listens on, it is ready: how the server is, is told per call, not by taking pods away
+# From where it listens on, it is ready: how the server is, is told per call, not by taking pods away. With
+# opsPort the probes are there, and on the other port these paths are the server's.
 startupProbe:
-  httpGet: {path: /readyz, port: http}
+  httpGet: {path: /readyz, port: {{ include "mcp-sidecar.own" . }}}
   periodSeconds: 1
   failureThreshold: 60
 readinessProbe:
-  httpGet: {path: /readyz, port: http}
+  httpGet: {path: /readyz, port: {{ include "mcp-sidecar.own" . }}}
   periodSeconds: 5
   timeoutSeconds: 3
 livenessProbe:
-  httpGet: {path: /livez, port: http}
+  httpGet: {path: /livez, port: {{ include "mcp-sidecar.own" . }}}
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 6

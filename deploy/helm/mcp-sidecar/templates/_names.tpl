@@ -32,10 +32,27 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
-{{/* The Hosts under which the Service is called: those with dots are not served unless they are named. */}}
+{{/* The port of our own endpoints: probes, metrics, events. */}}
+{{- define "mcp-sidecar.own" -}}
+{{- ternary "ops" "http" (gt (int .Values.opsPort) 0) -}}
+{{- end -}}
+
+{{- define "mcp-sidecar.opsname" -}}
+{{- printf "%s-ops" (include "mcp-sidecar.fullname" . | trunc 59 | trimSuffix "-") -}}
+{{- end -}}
+
+{{/* The Hosts under which the Services are called: those with dots are not served unless they are named. */}}
 {{- define "mcp-sidecar.hosts" -}}
-{{- $name := printf "%s.%s" (include "mcp-sidecar.fullname" .) .Release.Namespace -}}
-{{- concat (list $name (print $name ".svc") (print $name ".svc.cluster.local")) .Values.allowedHosts | join "," -}}
+{{- $names := list (include "mcp-sidecar.fullname" .) -}}
+{{- if .Values.opsPort -}}
+{{- $names = append $names (include "mcp-sidecar.opsname" .) -}}
+{{- end -}}
+{{- $hosts := list -}}
+{{- range $names -}}
+{{- $name := printf "%s.%s" . $.Release.Namespace -}}
+{{- $hosts = concat $hosts (list $name (print $name ".svc") (print $name ".svc.cluster.local")) -}}
+{{- end -}}
+{{- concat $hosts .Values.allowedHosts | join "," -}}
 {{- end -}}
 
 {{/* Whether nothing may be kept: several replicas, no Redis between them, and nobody has decided. */}}
