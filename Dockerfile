@@ -13,26 +13,30 @@
 # builder builds it too: no RUN --mount, no COPY --chmod. docs/containers.md has its size and its parts.
 ARG PYTHON_IMAGE=python:3.11-slim
 
-FROM ${PYTHON_IMAGE} AS dependencies
+FROM ${PYTHON_IMAGE} AS base
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
 # The base's pip fills the environment from outside (--python): none of it is left in there.
 RUN python -m venv --without-pip /opt/venv
-COPY requirements/runtime.txt ./
+
+FROM base AS dependencies
+# For `strip`; where it cannot be had, the libraries keep their symbols, and the image works the same.
+RUN command -v strip >/dev/null || { apt-get -o Acquire::Retries=0 update -qq \
+      && apt-get install -y -qq --no-install-recommends binutils >/dev/null; } || true
+# `runtime-otel` has the extra `otel` in it, for traces.
+ARG LOCK=runtime
+COPY requirements/${LOCK}.txt ./requirements.txt
 RUN pip --python /opt/venv/bin/python install --only-binary :all: --no-deps --require-hashes \
-      -r runtime.txt
-# What only compilers and debuggers read. Most of it are the symbols of the wheels' libraries (21 of
-# 29 MB); where no binutils can be had, they stay, and the image works the same.
+      -r requirements.txt
+# What only compilers and debuggers read; most of it are symbols (21 of 29 MB).
 RUN find /opt/venv \( -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.pyi' -o -name '*.c' \
       -o -name '*.h' -o -name 'activate*' -o -name 'Activate*' \) -type f -delete; \
-    command -v strip >/dev/null || { apt-get -o Acquire::Retries=0 update -qq \
-      && apt-get install -y -qq --no-install-recommends binutils >/dev/null; } || true; \
     if command -v strip >/dev/null; \
       then find /opt/venv -name '*.so*' -type f -exec strip --strip-unneeded '{}' +; \
       else echo "no strip: the libraries keep their symbols"; fi; \
     chmod -R a+rX,go-w /opt/venv
 
-FROM dependencies AS build
+FROM base AS build
 RUN python -m venv --without-pip /opt/backend
 COPY requirements/build.txt ./
 RUN pip --python /opt/backend/bin/python install --only-binary :all: --no-deps --require-hashes \

@@ -62,7 +62,7 @@ class Pair:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         # nobody's settings but ours
-        ours = ("MCP_", "COMPOSE_", "BASIC_SERVER_", "REDIS_")
+        ours = ("MCP_", "COMPOSE_", "BASIC_SERVER_", "REDIS_", "IMAGE_", "OTEL_")
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(ours)},
             "COMPOSE_PROJECT_NAME": f"mcp-test-{uuid4().hex[:8]}",

@@ -15,9 +15,9 @@ from uuid import uuid4
 import pytest
 
 from tests.docker.engine import (
-    BUILD,
     HEALTHY,
     JSON,
+    OWN,
     RETURN,
     USER,
     Answer,
@@ -104,15 +104,20 @@ def test_nothing_runs_as_root_or_can_be_written(pair, service):
     assert pair.docker("exec", container, "python", "-c", write).stdout == ""
 
 
-def test_redis_is_a_profile(pair):
-    assert "redis" not in pair.compose("ps", "-a").replace("mcp-test", "")
-    pair.compose("--profile", "redis", "config", "-q")
+@pytest.mark.parametrize("program", [["docker-compose"], [str(OWN)]], ids=["1.29", "2"])
+def test_redis_and_observability_are_profiles(pair, program):
+    if program not in compose_programs():
+        pytest.skip(f"{program[0]} is not installed")
 
+    def services(*profiles: str) -> set[str]:
+        chosen = [word for name in profiles for word in ("--profile", name)]
+        return set(Pair([*program, *chosen]).compose("config", "--services").split())
 
-def test_observability_is_an_overlay(pair):
-    overlay = "deploy/observability/docker-compose.observability.yml"
-    shown = pair.compose("-f", "docker-compose.yml", "-f", overlay, "config", "--services")
-    assert set(shown.split()) >= {"basic-server", "mcp-proxy", "prometheus", "grafana"}
+    running = pair.docker("ps", "--format", "{{.Names}}").stdout
+    assert "redis" not in running
+    assert "prometheus" not in running
+    assert services("observability") >= {"basic-server", "mcp-proxy", "prometheus", "grafana"}
+    assert services("redis") >= {"basic-server", "mcp-proxy", "redis"}
 
 
 @contextmanager
@@ -188,22 +193,3 @@ def test_a_killed_server_is_missed_and_found_again(pair):
         lambda: (found := pair.read()).status == 200 and found, RETURN, "a read succeeds again"
     )
     assert answer.fields["success"]
-
-
-def test_every_compose_there_is_reads_the_file_and_brings_the_pair_up(pair):
-    """Those that the other tests have not used: 1.29, or 2 and later."""
-    others = compose_programs()[1:]
-    if not others:
-        pytest.skip("there is one Compose only")
-    for program in others:
-        other = Pair(program)
-        try:
-            other.compose("--profile", "redis", "config", "-q")
-            other.compose("up", "-d", "--build", limit=BUILD)
-            until(lambda it=other: it.is_healthy("mcp-proxy"), HEALTHY, f"{program}: healthy")
-            assert other.read().status == 200
-            logs = other.compose("logs", "--no-color", "mcp-proxy").splitlines()
-            lines = [line.split("|", 1)[1] for line in logs if "|" in line]
-            assert "proxy.started" in [json.loads(line)["event"] for line in lines]
-        finally:
-            other.compose("down", "-v", "--rmi", "local", "--remove-orphans", "-t", "5")
