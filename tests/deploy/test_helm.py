@@ -192,6 +192,29 @@ def test_operators_may_have_a_port_of_their_own(options, tmp_path):
     )
 
 
+def test_a_server_may_have_secrets_files_and_an_account_of_its_own(tmp_path):
+    """And the sidecar beside it sees none of its secrets and files."""
+    mounted = {"name": "data", "mountPath": "/data"}
+    options = (
+        *(*SIDECAR, *ALL),
+        *("--set-json", 'server.envFrom=[{"secretRef": {"name": "theirs"}}]'),
+        *("--set-json", f"server.volumeMounts=[{json.dumps(mounted)}]"),
+        *("--set-json", 'volumes=[{"name": "data", "emptyDir": {}}]'),
+        *("--set", "serviceAccountName=asker"),
+    )
+    assert_fit(template(*options), tmp_path)
+    spec = pod(rendered(*options))
+    (server,) = spec["containers"]
+    assert server["envFrom"] == [{"secretRef": {"name": "theirs"}}]
+    assert server["volumeMounts"] == [mounted]
+    assert [one["name"] for one in spec["volumes"]] == ["data", "rules", "admin-token", "redis-url"]
+    assert spec["serviceAccountName"] == "asker"
+    assert "automountServiceAccountToken" not in spec
+    own = sidecar(rendered(*options))
+    assert "envFrom" not in own
+    assert mounted not in own["volumeMounts"]
+
+
 def test_it_makes_way_for_a_server_that_has_its_port():
     found = rendered(*SIDECAR, "--set", "server.port=8000,port=8001")
     assert sidecar(found)["ports"] == [{"name": "http", "containerPort": 8001}]

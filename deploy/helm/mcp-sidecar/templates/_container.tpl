@@ -86,6 +86,9 @@ volumeMounts:
 {{- end -}}
 
 {{- define "mcp-sidecar.volumes" -}}
+{{- with .Values.volumes }}
+{{- toYaml . }}
+{{- end }}
 {{- if .Values.rules }}
 - name: rules
   configMap: {name: {{ include "mcp-sidecar.fullname" . }}}
