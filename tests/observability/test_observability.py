@@ -166,21 +166,12 @@ def test_images_are_pinned_and_ports_are_loopback() -> None:
         image = re.search(r"^FROM (\S+)$", (BUNDLE / part / "Dockerfile").read_text(), re.MULTILINE)
         assert image is not None
         assert re.search(r":v?\d+\.\d+\.\d+$", image[1])
-    overlay = (BUNDLE / "docker-compose.observability.yml").read_text()
-    ports = re.findall(r"ports: \[(.*)\]", overlay)
+    (profile,) = re.findall(
+        r"^  prometheus:$.*\Z", (ROOT / "docker-compose.yml").read_text(), re.DOTALL | re.MULTILINE
+    )
+    ports = re.findall(r"ports: \[(.*)\]", profile)
     assert len(ports) == 2
     assert all(one.startswith('"127.0.0.1:') for one in ports)
-
-
-@pytest.mark.skipif(not shutil.which("docker-compose"), reason="docker-compose is not installed")
-def test_the_overlay_fits_the_compose_file() -> None:
-    files = ["-f", "docker-compose.yml", "-f", BUNDLE / "docker-compose.observability.yml"]
-    ran = subprocess.run(
-        ["docker-compose", *files, "config", "--services"],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr
-    assert {"mcp-proxy", "prometheus", "grafana"} <= set(ran.stdout.split())
 
 
 # --- with the programs
