@@ -332,6 +332,18 @@ def test_a_command_that_no_shell_would_take_is_refused_without_being_shown(comma
     )
 
 
+def test_workers_beside_a_command_are_refused() -> None:
+    """Each would run it for itself, and know nothing of the sessions of the others."""
+    values = {"MCP_UPSTREAM_COMMAND": "python server.py"}
+    assert Loader({}, {**values, "MCP_WORKERS": "1"}).load().server.workers == 1
+    with pytest.raises(SettingsError) as caught:
+        Loader({}, {**values, "MCP_WORKERS": "2"}).load()
+    assert str(caught.value) == (
+        "MCP_WORKERS (environment): more than one, beside MCP_UPSTREAM_COMMAND, "
+        "whose processes belong to one; leave MCP_WORKERS out"
+    )
+
+
 def test_a_sidecar_has_one_server() -> None:
     """Neither wins in silence, whatever the sources."""
     with pytest.raises(SettingsError) as caught:

@@ -182,7 +182,7 @@ class Bridge:
 
     async def _answered(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path.rstrip("/") != self._path:
-            raise Refusal(404, -32600, "There is nothing at this path.")
+            return web.Response(status=404, text="There is nothing at this path.\n")
         if request.headers.get("MCP-Protocol-Version", "") >= STATELESS_SINCE:
             supported = {"supported": list(_SPOKEN)}
             raise Refusal(400, -32022, "This server begins with a handshake.", data=supported)
@@ -197,7 +197,10 @@ class Bridge:
         return await self._listened(request, session)
 
     async def _posted(self, request: web.BaseRequest) -> web.StreamResponse:
-        data = await request.read()
+        try:
+            data = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            raise Refusal(413, -32600, f"A message may have {LINE_LIMIT} bytes.") from None
         message = read_answer(data)
         if message is None:
             raise Refusal(400, -32700, "This is not one JSON-RPC message.")

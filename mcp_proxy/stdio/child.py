@@ -150,13 +150,16 @@ class Child:
     async def say(self, message: bytes, written: Callable[[], None] = nothing) -> None:
         """Write one message; raises GoneError, or ConnectionError where its fate is not known.
 
-        One at a time: what waits here has not been written when the process ends. `written` is told
-        in the very step in which it is.
+        One at a time, and not before the last one is on its way: what waits here has not been written
+        when the process ends, and of a process that does not read no more is held than one message.
+        `written` is told in the very step in which it is.
         """
         stdin = self._process.stdin
         assert stdin is not None
         line = message.replace(b"\r", b" ").replace(b"\n", b" ") + b"\n"  # never inside a string
         async with self._writing:
+            with suppress(ConnectionError):  # of the last one; this one is not written
+                await stdin.drain()
             if self.over.is_set() or stdin.is_closing():
                 raise GoneError
             written()

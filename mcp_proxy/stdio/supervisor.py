@@ -5,15 +5,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from mcp_proxy.core.clock import Clock, Emit, Spawn
+from mcp_proxy.core.restarts import Restarts
 from mcp_proxy.stdio.child import Child, Command, Guard, start
 from mcp_proxy.stdio.lines import Line
 
-# Seconds before a process that has failed is followed by the next; doubled from failure to failure.
-FIRST_PAUSE = 0.1
-LONGEST_PAUSE = 10.0
 # Seconds for each step of an end: closed stdin, SIGTERM, SIGKILL.
 _PATIENCE = 2.0
-# At our own end there is less (cli has 0.9 for all that follows the last answers).
+# At our own end there is less (serving has 0.9 for all that follows the last answers).
 _LAST_PATIENCE = 0.25
 
 
@@ -44,6 +42,7 @@ class Supervisor:
         self._changed = Event()
         self._over = False
         self._failing = False
+        self._restarts = Restarts(1)
         self._pause = 0.0
         self._not_before = 0.0
         self.hears: dict[Child, Callable[[Line], bool]] = {}
@@ -102,7 +101,7 @@ class Supervisor:
                 await self._clock.sleep(pause)
             child = await start(self._command, self._clock, self._guard)
         except OSError as error:
-            self._fail()
+            self._fail(lived=0.0)
             self._emit(
                 "child.not_started",
                 "error",
@@ -147,9 +146,7 @@ class Supervisor:
         self.hears.pop(child, None)
         lived = self._clock.now() - child.born
         if not child.dismissed:
-            if lived >= LONGEST_PAUSE:
-                self._pause = 0.0
-            self._fail()
+            self._fail(lived)
         self._emit(
             "child.ended",
             "info" if child.dismissed else "error",
@@ -161,10 +158,10 @@ class Supervisor:
         )
         self._changed.set()
 
-    def _fail(self) -> None:
+    def _fail(self, lived: float) -> None:
         self.failed += 1
         self._failing = True
-        self._pause = min(LONGEST_PAUSE, 2 * self._pause) or FIRST_PAUSE
+        self._pause = self._restarts.died(0, lived)
         self._not_before = self._clock.now() + self._pause
 
     def snapshot(self) -> dict[str, int]:

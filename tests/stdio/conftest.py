@@ -1,6 +1,7 @@
 """Real child processes behind a sidecar, and clients that speak plain HTTP to it."""
 
 import asyncio
+import io
 import json
 import os
 import shlex
@@ -61,7 +62,7 @@ class Client:
 
     async def post(self, **message: Any) -> tuple[int, list[Any]]:
         """Post a message; return the status, and the messages of the answer."""
-        data = json.dumps({"jsonrpc": "2.0", **message})
+        data = io.BytesIO(json.dumps({"jsonrpc": "2.0", **message}).encode())
         async with self.http.post(self.url, data=data, headers=self.headers) as response:
             if "Mcp-Session-Id" in response.headers and message.get("method") == "initialize":
                 self.headers["Mcp-Session-Id"] = response.headers["Mcp-Session-Id"]

@@ -33,6 +33,18 @@ def tell(number, text):
     say({"id": number, "result": {"content": [{"type": "text", "text": text}]}})
 
 
+def babble(act):
+    """Write what is no message."""
+    if act == "garbage":
+        print("Traceback: this is no message\n{broken\n[1, 2]\n42", flush=True)
+    if act == "bytes":
+        sys.stdout.buffer.write(b'\xff\xfe\x00 {"id": 1}\n\r\n\n')
+        sys.stdout.flush()
+    if act == "loud":
+        for number_of_line in range(20_000):
+            print("canary", number_of_line, "x" * 100, file=sys.stderr)
+
+
 def call(number, params):
     name, arguments = params["name"], params.get("arguments", {})
     token = params.get("_meta", {}).get("progressToken")
@@ -46,8 +58,7 @@ def call(number, params):
         sys.stdout.flush()
         os.close(1)
         time.sleep(60)
-    if act == "garbage":
-        print("Traceback: this is no message\n{broken\n[1, 2]\n42", flush=True)
+    babble(act)
     if act == "huge":
         big = "x" * (17 << 20)
         if arguments.get("where") == "answer":
@@ -102,6 +113,13 @@ if __name__ == "__main__":
     if "exclusive" in sys.argv:
         lock = Path(f"{LEDGER}.lock")
         lock.touch(exist_ok=False)
+    if "choking" in sys.argv:
+        # it dies in the middle of a large message
+        while line := sys.stdin.buffer.readline(100_000):
+            if not line.endswith(b"\n"):
+                write(f"{os.getpid()} choked")
+                os.kill(os.getpid(), signal.SIGKILL)
+            answer(json.loads(line))
     if "at_once" in sys.argv:
         sys.exit(3)
     for line in sys.stdin:

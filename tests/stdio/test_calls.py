@@ -215,3 +215,22 @@ async def test_what_is_no_message_for_a_session_is_refused(door: Doors) -> None:
     assert (await client.post(id=1, method="ping"))[0] == 404
     async with client.http.get(f"{client.url}/other") as response:
         assert response.status == 404
+
+
+async def test_health_shows_the_process_and_nothing_of_the_bridge(door: Doors) -> None:
+    """It has no page of its own that could be merged into ours."""
+    opened = await door()
+    await opened.client()
+    async with opened.http.get(f"{opened.url}/api/health") as response:
+        assert response.status == 200
+        report = await response.json()
+    assert report["upstream"]["target"].startswith("stdio:")
+    assert "error" not in report
+    assert "jsonrpc" not in report
+
+
+async def test_a_message_that_is_too_large_for_a_line_is_refused(door: Doors) -> None:
+    client = await (await door()).client()
+    status, said = await client.post(id=1, method="ping", params={"x": "x" * (17 << 20)})
+    assert status == 413
+    assert "16777216" in said[0]["error"]["message"]

@@ -2,7 +2,10 @@
 
 import os
 import signal
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.stdio.conftest import Client, Door, Doors, child, details, lives, text, until
 
@@ -36,6 +39,28 @@ async def test_a_write_is_told_that_its_fate_is_unknown_and_runs_once(door: Door
     after = await client.call("write", say="after")
     assert "after" in text(after), "a ping finds the session lost, so the next write is delivered"
     assert len(opened.did("write")) == 2
+
+
+async def test_a_write_of_which_the_process_read_a_part_is_not_sent_again(door: Doors) -> None:
+    opened = await door(child("choking"))
+    client = await opened.client()
+    found = details(await client.call("write", say="x" * 1_000_000))
+    assert (found["delivered"], found["retryable"], found["attempts"]) == ("unknown", False, 1)
+    assert len(opened.did("choked")) == 1
+
+
+async def test_a_process_that_never_answers_keeps_nobody_beyond_the_deadline(
+    door: Doors, tmp_path: Path
+) -> None:
+    opened = await door(MCP_REQUEST_TIMEOUT=1)
+    client = await opened.client()
+    found = details(await client.call("write", act="wait", file=str(tmp_path / "never")))
+    assert (found["code"], found["delivered"], found["retryable"]) == (
+        "deadline_exceeded",
+        "unknown",
+        False,
+    )
+    assert "x" in text(await client.call("write", say="x")), "the others are served"
 
 
 async def test_another_clients_process_is_not_concerned(door: Doors) -> None:
@@ -74,6 +99,9 @@ async def test_a_command_that_ends_at_once_is_a_server_that_is_away(door: Doors)
     assert (found["code"], found["delivered"], found["retryable"]) == ("circuit_open", "no", True)
     assert {one["exit_code"] for one in opened.events("child.ended")} == {3}
     assert opened.sidecar.bridge._supervisor._pause >= 0.4
+    async with opened.http.get(f"{opened.url}/api/health") as response:
+        assert response.status == 503
+        assert (await response.json())["upstream"]["state"] == "lost"
 
 
 async def test_a_command_that_is_not_there_is_told(door: Doors) -> None:
@@ -91,6 +119,24 @@ async def test_what_is_no_message_is_ignored_and_counted(door: Doors) -> None:
     assert opened.sidecar.bridge.snapshot()["lines_ignored"] == 4
     assert [one["reason"] for one in opened.events("child.line_ignored")] == ["no message"]
     assert "Traceback" not in str(opened._said)
+
+
+async def test_bytes_that_are_no_text_are_ignored_as_well(door: Doors) -> None:
+    opened = await door()
+    client = await opened.client()
+    assert "x" in text(await client.call("write", act="bytes", say="x"))
+    assert opened.sidecar.bridge.snapshot()["lines_ignored"] == 1
+
+
+async def test_a_process_may_say_much_on_stderr(
+    door: Doors, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is the operator's as it is: it costs us nothing, delays nobody, and is told nowhere."""
+    opened = await door()
+    client = await opened.client()
+    assert "x" in text(await client.call("write", act="loud", say="x"))
+    assert capfd.readouterr().err.count("canary") == 20_000
+    assert "canary" not in str(opened._said)
 
 
 async def test_a_line_without_end_is_dropped_and_held_by_nobody(door: Doors) -> None:

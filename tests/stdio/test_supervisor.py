@@ -65,12 +65,12 @@ async def watched(command: str, folder: Path) -> AsyncIterator[Watched]:
 
 
 async def test_a_command_that_cannot_be_started_is_tried_ever_more_rarely(tmp_path: Path) -> None:
-    """0.1 s, doubled, up to 10 s; and nobody may come meanwhile."""
+    """0.1 s, doubled, up to 5 s; and nobody may come meanwhile."""
     async with watched("/no/such/program", tmp_path) as one:
         one.run()
-        await one.clock.advance(45)
+        await one.clock.advance(22)
         pauses = [fields["pause_seconds"] for fields in one.told_of("child.not_started")]
-        assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0, 10.0, 10.0]
+        assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0, 5.0]
         assert set(one.doorman.heard) == {"closed"}
 
 
