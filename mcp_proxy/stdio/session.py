@@ -94,6 +94,7 @@ class Session:
                 reason = {**params, "requestId": number} if isinstance(params, dict) else {}
                 await self.child.say(json.dumps({**message, "params": reason}).encode())
                 # a server need not answer what is cancelled, and nobody waits for it
+                self._asked.pop(number, None)
                 if request.box is not None:
                     request.box.end(_error(request.id, _CANCELLED))
 
