@@ -52,7 +52,7 @@ async def test_a_write_of_which_the_process_read_a_part_is_not_sent_again(door: 
 async def test_a_process_that_never_answers_keeps_nobody_beyond_the_deadline(
     door: Doors, tmp_path: Path
 ) -> None:
-    opened = await door(MCP_REQUEST_TIMEOUT=1)
+    opened = await door(MCP_REQUEST_TIMEOUT=4)  # a process may take 1 s to begin
     client = await opened.client()
     found = details(await client.call("write", act="wait", file=str(tmp_path / "never")))
     assert (found["code"], found["delivered"], found["retryable"]) == (
