@@ -9,12 +9,14 @@ import socket
 from asyncio import Lock, to_thread
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
 from mcp_proxy import shown
 from mcp_proxy.core import capture, scopes
-from mcp_proxy.core.addresses import Address, address
+from mcp_proxy.core.addresses import Address, address, of_command
 from mcp_proxy.core.budget import Budget
 from mcp_proxy.core.call import Call, Headers, RawHeaders, Reply
 from mcp_proxy.core.clock import Clock
@@ -66,6 +68,8 @@ from mcp_proxy.signals.metrics import Metrics
 from mcp_proxy.signals.prometheus import FRESH, Prometheus, Reached, Seen
 from mcp_proxy.signals.said import Said
 from mcp_proxy.signals.view import Answered, View
+from mcp_proxy.stdio.bridge import Bridge
+from mcp_proxy.stdio.child import Command
 from mcp_proxy.stores.board import Board, BoardShelf, Notice
 from mcp_proxy.stores.fanout import Fanout
 from mcp_proxy.stores.memory import MemoryShelf
@@ -94,6 +98,8 @@ class Sidecar:
         clock: Clock | None = None,
         spans: Spans | None = None,
         place: Place | None = None,
+        *,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self._settings = settings
         self._log = log
@@ -125,10 +131,12 @@ class Sidecar:
         self.metrics = Metrics()
         self.shelf: Shelf | None = self._open_shelf() if settings.cache.on else None
         # --- the server behind
+        self.bridge = self._bridge(environ or {})
         self.pools: Pools = open_pools(
             settings.upstream.connections,
             settings.upstream.streams_limit,
             Names(self._clock.now),
+            self.bridge.socket if self.bridge else None,
         )
         self.catalogue = Catalogue()
         self._callers = Callers()
@@ -330,9 +338,25 @@ class Sidecar:
 
     def _read_addresses(self) -> list[Address]:
         host = self._settings.upstream.own_host
+        if command := self._settings.upstream.arguments:
+            return [of_command(Path(command[0]).name)]
         mcp_path = self._settings.server.mcp_path
-        found = [address(url.get_secret_value(), mcp_path) for url in self._settings.upstream.url]
+        urls = self._settings.upstream.url or ()
+        found = [address(url.get_secret_value(), mcp_path) for url in urls]
         return [one.also(host) if host else one for one in found]
+
+    def _bridge(self, environ: Mapping[str, str]) -> Bridge | None:
+        upstream = self._settings.upstream
+        if not upstream.arguments:
+            return None
+        return Bridge(
+            Command(upstream.arguments, upstream.command_cwd, environ),
+            self._settings.server.mcp_path,
+            upstream.command_sessions,
+            clock=self._clock,
+            emit=self._emit,
+            spawn=self._tasks,
+        )
 
     def _targets(self) -> list[Target]:
         common = Common(
@@ -370,6 +394,10 @@ class Sidecar:
         if named:
             return named
         names = ",".join(sorted(one.name for one in self._addresses))
+        if command := self._settings.upstream.arguments:
+            # the program alone is not the server, and arguments may be secrets
+            run = "\0".join((*command, self._settings.upstream.command_cwd or ""))
+            names += f"-{sha256(run.encode()).hexdigest()[:16]}"
         local = any(is_local(one) for one in self._addresses)
         return f"{names}@{socket.gethostname()}" if local else names
 
@@ -557,7 +585,8 @@ class Sidecar:
     @property
     def departures(self) -> int:
         """Return how often the server may have gone away: one that restarts fast refuses nobody."""
-        return self.fleet.departures + self.pools.broken
+        commands = self.bridge.departures if self.bridge else 0
+        return self.fleet.departures + self.pools.broken + commands
 
     def stranded(self, session_id: str) -> bool:
         """Tell whether the target on which a session lived is away, while another is there."""
@@ -615,7 +644,8 @@ class Sidecar:
         return shown.health(await self._whole(samples=False))
 
     async def _metrics(self) -> dict[str, Any]:
-        return await shown.metrics(await self._whole(samples=True), self._clock.sleep)
+        told = await shown.metrics(await self._whole(samples=True), self._clock.sleep)
+        return {**told, "command": self.bridge.snapshot()} if self.bridge else told
 
     async def _reset(self, name: str | None) -> list[str]:
         """Close circuits; raises KeyError when there is none of that name."""
@@ -716,7 +746,9 @@ class Sidecar:
             await self._reload_here()  # the others have other settings than it was started with
 
     def start(self) -> None:
-        """Begin to watch the server, and to listen to SIGHUP."""
+        """Begin to watch the server, or to run it, and to listen to SIGHUP."""
+        if self.bridge is not None:
+            self.bridge.start()
         for target in self.targets:
             self._tasks(target.monitor.run(), "health monitor")
         on_hangup(self.reload_soon)
@@ -750,6 +782,8 @@ class Sidecar:
         """Let go of everything."""
         if self.crew is not None:
             await self.crew.aclose()
+        if self.bridge is not None:
+            await self.bridge.aclose()
         await self._tasks.end()
         await self.pools.aclose()
         if self.shelf is not None:

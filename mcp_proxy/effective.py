@@ -1,5 +1,6 @@
 """The settings in force: each with its origin, and no secret among them; and what a file may say."""
 
+import re
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -8,6 +9,7 @@ from pydantic import SecretStr
 from mcp_proxy.settings import Section, Settings, variables
 
 MASK = "***"
+_URL = re.compile(r"\w+://")
 
 
 def effective(settings: Settings) -> dict[str, Any]:
@@ -47,7 +49,7 @@ def masked(value: object) -> object:
     """Return a value as it may be shown: of a secret URL what says where it leads, else nothing."""
     if isinstance(value, SecretStr):
         secret = value.get_secret_value()
-        return _harmless(secret) if "://" in secret else MASK
+        return _harmless(secret) if _URL.match(secret) else MASK
     if isinstance(value, tuple | list):
         return [masked(one) for one in value]
     if isinstance(value, str) and "://" in value:

@@ -112,16 +112,11 @@ def is_fit() -> bool:
 async def serve(settings: Settings, warnings: list[str], log: Log, seat: Seat | None = None) -> int:
     """Serve until told to stop, alone or as one of several; return the exit code."""
     # here, so that what libraries say when they are imported is told as events
-    from mcp_proxy.assembly import Sidecar  # noqa: PLC0415
     from mcp_proxy.edge.serve import by_signals, until_stopped  # noqa: PLC0415
 
-    sidecar = Sidecar(settings, log, spans=spans(log), place=seat.place if seat else None)
-    foreign.take_over(sidecar.emit, elsewhere=log)
-    if seat is None or seat.place.speaks:
-        for warning in (*warnings, *_further_warnings(sidecar, settings)):
-            sidecar.emit("config.warning", "warning", message=warning)
-    ports = await _opened(sidecar, settings, seat)
-    if ports is None:
+    sidecar = _assembled(settings, warnings, log, seat)
+    ports = await _opened(sidecar, settings, seat) if sidecar else None
+    if sidecar is None or ports is None:
         log.close()
         return FAILED
     sidecar.start()
@@ -161,6 +156,29 @@ async def serve(settings: Settings, warnings: list[str], log: Log, seat: Seat | 
         # at once: asyncio would wait for whatever does not want to be cancelled
         os._exit(UNCLEAN)
     return 0
+
+
+def _assembled(
+    settings: Settings, warnings: list[str], log: Log, seat: Seat | None
+) -> "Sidecar | None":
+    """Join everything; return None where the system does not allow it, which is said."""
+    from mcp_proxy.assembly import Sidecar  # noqa: PLC0415 - as in serve
+
+    place = seat.place if seat else None
+    environ = os.environ  # noqa: TID251 - handed on to a command
+    try:
+        sidecar = Sidecar(settings, log, spans=spans(log), place=place, environ=environ)
+    except OSError as error:  # only a command needs anything of the system by now
+        complain(
+            f"no directory can be made for the command's socket ({error.strerror or error}); "
+            "choose another with TMPDIR"
+        )
+        return None
+    foreign.take_over(sidecar.emit, elsewhere=log)
+    if seat is None or seat.place.speaks:
+        for warning in (*warnings, *_further_warnings(sidecar, settings)):
+            sidecar.emit("config.warning", "warning", message=warning)
+    return sidecar
 
 
 async def _opened(sidecar: "Sidecar", settings: Settings, seat: Seat | None) -> "Ports | None":

@@ -6,6 +6,7 @@ it came from, what was got, what was expected, and the nearest known key.
 
 import difflib
 import re
+import shlex
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -21,8 +22,10 @@ from pydantic import (
     PrivateAttr,
     SecretStr,
     ValidationError,
+    model_validator,
 )
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -78,6 +81,16 @@ def _several(value: object) -> object:
 def _distinct(value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
     if not value or len({address(one.get_secret_value(), "/").name for one in value}) < len(value):
         raise ValueError("one or more URLs of different servers")
+    return value
+
+
+def _usable_command(value: SecretStr) -> SecretStr:
+    try:
+        words = shlex.split(value.get_secret_value())
+    except ValueError:
+        words = []
+    if not words or not words[0]:
+        raise ValueError("a command such as 'python server.py', its quotes in pairs")
     return value
 
 
@@ -161,6 +174,7 @@ Urls = Annotated[
     BeforeValidator(_several, json_schema_input_type=_Listed),
     AfterValidator(_distinct),
 ]
+CommandLine = Annotated[SecretStr, AfterValidator(_usable_command)]  # arguments may be secrets
 RedisUrl = Annotated[SecretStr, AfterValidator(_usable_redis)]
 
 
@@ -177,10 +191,24 @@ def _is(default: Any, variable: str, text: str) -> Any:
 class Upstream(Section):
     """The server behind."""
 
-    url: Urls = _is(
-        ...,
+    url: Urls | None = _is(
+        None,
         "MCP_UPSTREAM_URL",
-        "where the server is; a path is put before each target. Several replicas are separated by commas",
+        "where the server is (it or MCP_UPSTREAM_COMMAND is required); a path is put before each target. "
+        "Several replicas are separated by commas",
+    )
+    command: CommandLine | None = _is(
+        None,
+        "MCP_UPSTREAM_COMMAND",
+        "the server itself, if it speaks over stdin and stdout; run without a shell (docs/stdio.md)",
+    )
+    command_cwd: str | None = _is(
+        None, "MCP_UPSTREAM_COMMAND_CWD", "the directory that the command runs in"
+    )
+    command_sessions: Annotated[int, Field(ge=1, le=1000)] = _is(
+        16,
+        "MCP_UPSTREAM_COMMAND_SESSIONS",
+        "sessions of clients at once; the command runs once for each",
     )
     name: str | None = _is(
         None,
@@ -223,6 +251,19 @@ class Upstream(Section):
         "MCP_SESSION_RECOVERY",
         "open a client's session again when a restarted server has forgotten it",
     )
+
+    @model_validator(mode="after")
+    def _one_server(self) -> "Upstream":
+        if self.url is None and self.command is None:
+            raise PydanticCustomError("no_server", "a server")
+        if self.url is not None and self.command is not None:
+            raise PydanticCustomError("two_servers", "one server")
+        return self
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Return the words of the command; none where the server has a URL."""
+        return tuple(shlex.split(self.command.get_secret_value())) if self.command else ()
 
     @property
     def own_host(self) -> str | None:
@@ -545,6 +586,13 @@ class Settings(BaseSettings):
     _origins: dict[tuple[str, ...], str] = PrivateAttr(default_factory=dict)
     _again: Callable[[], "Settings"] | None = PrivateAttr(None)
 
+    @model_validator(mode="after")
+    def _one_owner(self) -> "Settings":
+        """Refuse workers where each would run the command for itself, and none know its sessions."""
+        if self.upstream.command is not None and self.server.workers > 1:
+            raise PydanticCustomError("several_owners", "one worker")
+        return self
+
     @property
     def origins(self) -> Mapping[tuple[str, ...], str]:
         """Return where each value by section and key came from; what is missing is a default."""
@@ -750,10 +798,18 @@ class Loader:
         path = where[:2]
         variable = next((name for name, known in self._known.items() if known == path), None)
         key = variable if variable and not self._from_file(path) else ".".join(where)
-        if fault["type"] == "missing":
-            if path == ("upstream",):
-                key = "MCP_UPSTREAM_URL"
-            return f"{key}: missing; give the server's URL, such as http://localhost:9000"
+        if fault["type"] in {"missing", "no_server"}:
+            return (
+                "MCP_UPSTREAM_URL: missing; give the server's URL, such as http://localhost:9000, "
+                "or its command in MCP_UPSTREAM_COMMAND"
+            )
+        if fault["type"] == "two_servers":
+            return self._two_servers()
+        if fault["type"] == "several_owners":
+            return (
+                f"MCP_WORKERS ({self._origins.get(('server', 'workers'))}): more than one, beside "
+                "MCP_UPSTREAM_COMMAND, whose processes belong to one; leave MCP_WORKERS out"
+            )
         origin = f" ({self._origins[path]})" if path in self._origins else ""
         if fault["type"] == "extra_forbidden":
             return f"{key}{origin}: unknown key{nearest(where[-1], _siblings(where))}"
@@ -762,6 +818,13 @@ class Loader:
         got = _shown(fault["input"], secret=secret)
         message = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
         return f"{key}{origin}: got {got}, expected {message}"
+
+    def _two_servers(self) -> str:
+        url, command = (self._origins.get(("upstream", key)) for key in ("url", "command"))
+        return (
+            f"MCP_UPSTREAM_URL ({url}) and MCP_UPSTREAM_COMMAND ({command}): both are set; "
+            "a sidecar has one server, so leave one of them out"
+        )
 
     def _from_file(self, path: tuple[str, ...]) -> bool:
         return self._origins.get(path, "").startswith("file")

@@ -64,7 +64,7 @@ class Target:
             self._presence_changed,
         )
         self._look = Look(
-            address.name,
+            address.base,
             common.pools.streams,
             settings.upstream.health_interval,
             settings.upstream.own_host,
@@ -230,7 +230,10 @@ class Target:
     async def _connects(self) -> bool:
         host, _, port = self.address.origin.partition("//")[2].rpartition(":")
         return await accepts_connections(
-            host.strip("[]"), int(port), self._common.settings.upstream.connect_timeout
+            host.strip("[]"),
+            int(port),
+            self._common.settings.upstream.connect_timeout,
+            self._common.pools.socket,
         )
 
     async def _probe(self) -> Probe:

@@ -14,6 +14,7 @@ from mcp_proxy.effective import masked
         (SecretStr("http://s3cret@h:port/"), "***"),
         (SecretStr("unix://s3cret@/run/redis.sock?db=0"), "unix://***@/run/redis.sock?***"),
         ((SecretStr("http://a:s3cret@h"),), ["http://***@h"]),
+        (SecretStr("python server.py --db postgres://a:s3cret@h/"), "***"),
         ("plain", "plain"),
         (None, None),
         (3.5, 3.5),

@@ -309,7 +309,48 @@ def test_a_missing_url_is_told_with_an_example() -> None:
     with pytest.raises(SettingsError) as caught:
         Loader({}, {}).load()
     assert str(caught.value) == (
-        "MCP_UPSTREAM_URL: missing; give the server's URL, such as http://localhost:9000"
+        "MCP_UPSTREAM_URL: missing; give the server's URL, such as http://localhost:9000, "
+        "or its command in MCP_UPSTREAM_COMMAND"
+    )
+
+
+def test_a_command_takes_the_place_of_a_url() -> None:
+    """No shell reads it: quotes group words, and nothing else has a meaning."""
+    settings = Loader({"MCP_UPSTREAM_COMMAND": "python 'my server.py' $HOME | x"}, {}).load()
+    assert settings.upstream.arguments == ("python", "my server.py", "$HOME", "|", "x")
+    assert settings.upstream.url is None
+    assert Loader({}, URL).load().upstream.arguments == ()
+
+
+@pytest.mark.parametrize("command", ["python 'server.py", "''", "  "])
+def test_a_command_that_no_shell_would_take_is_refused_without_being_shown(command: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Loader({}, {"MCP_UPSTREAM_COMMAND": command}).load()
+    assert str(caught.value) == (
+        "MCP_UPSTREAM_COMMAND (environment): got a secret, "
+        "expected a command such as 'python server.py', its quotes in pairs"
+    )
+
+
+def test_workers_beside_a_command_are_refused() -> None:
+    """Each would run it for itself, and know nothing of the sessions of the others."""
+    values = {"MCP_UPSTREAM_COMMAND": "python server.py"}
+    assert Loader({}, {**values, "MCP_WORKERS": "1"}).load().server.workers == 1
+    with pytest.raises(SettingsError) as caught:
+        Loader({}, {**values, "MCP_WORKERS": "2"}).load()
+    assert str(caught.value) == (
+        "MCP_WORKERS (environment): more than one, beside MCP_UPSTREAM_COMMAND, "
+        "whose processes belong to one; leave MCP_WORKERS out"
+    )
+
+
+def test_a_sidecar_has_one_server() -> None:
+    """Neither wins in silence, whatever the sources."""
+    with pytest.raises(SettingsError) as caught:
+        Loader({"MCP_UPSTREAM_COMMAND": "python server.py"}, URL).load()
+    assert str(caught.value) == (
+        "MCP_UPSTREAM_URL (environment) and MCP_UPSTREAM_COMMAND (command line): both are set; "
+        "a sidecar has one server, so leave one of them out"
     )
 
 

@@ -25,11 +25,16 @@ def command(*, probe: bool, as_json: bool, **typed: str | None) -> None:
     found = asyncio.run(_found(settings)) if probe else []
     if as_json:
         servers = {"servers": [one.shown() for one in found]} if probe else {}
-        say_json({"tool_rules": len(settings.tools), "warnings": warnings, **servers})
+        command = settings.upstream.arguments[:1]
+        run = {"command": command[0]} if command else {}  # its arguments may be secrets
+        say_json({"tool_rules": len(settings.tools), "warnings": warnings, **run, **servers})
     else:
         for warning in warnings:
             click.echo(f"warning: {warning}", err=True)
         click.echo(f"settings are usable: {some(len(settings.tools), 'tool rule')}")
+        if command := settings.upstream.arguments:
+            rest = some(len(command) - 1, "argument")
+            click.echo(f"the server is a command: {cell(command[0])} with {rest}")
         for one in found:
             click.echo(_line(one))
     if not all(one.works for one in found):

@@ -97,7 +97,9 @@ def reachable(found: Found, settings: Any) -> Finding:
             ERROR,
             about,
             f"cannot be reached ({found.trouble})",
-            "start it, or correct MCP_UPSTREAM_URL",
+            "run it by hand and look at its stderr, or correct MCP_UPSTREAM_COMMAND"
+            if settings.upstream.arguments
+            else "start it, or correct MCP_UPSTREAM_URL",
         )
     path = settings.upstream.health_path
     if not found.works:

@@ -3,13 +3,18 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from mcp_proxy.core.addresses import Address, address
+from mcp_proxy.commands.options import environment
+from mcp_proxy.core.addresses import Address, address, of_command
+from mcp_proxy.core.clock import Clock
 from mcp_proxy.edge.look import Look
 from mcp_proxy.edge.names import Names
 from mcp_proxy.edge.pool import open_pools
-from mcp_proxy.layers.clock import SystemClock
+from mcp_proxy.layers.clock import SystemClock, Tasks
+from mcp_proxy.stdio.bridge import Bridge
+from mcp_proxy.stdio.child import Command
 from mcp_proxy.upstream.discovery import Answer, Discovery
 
 _SECONDS = 5.0  # as the health monitor waits
@@ -63,6 +68,8 @@ class Looker:
         if isinstance(health, str):
             return Found(self.server.name, trouble=health)
         eras = await self.discovery.eras()
+        if self.server.command and not eras:  # what answered was the bridge
+            return Found(self.server.name, trouble="no answer to a handshake")
         listed = await self.discovery.tools() if eras else None
         tools = listed["tools"] if listed else None
         return Found(self.server.name, health[0], "", eras, tools)
@@ -72,15 +79,48 @@ class Looker:
 async def looking(settings: Any) -> AsyncIterator[list[Looker]]:
     """Open what is needed to look at each server of the settings."""
     upstream, server = settings.upstream, settings.server
-    pools = open_pools(_CONNECTIONS, _CONNECTIONS, Names(SystemClock().now))
+    clock = SystemClock()
+    async with _running(settings, clock) as socket:
+        pools = open_pools(_CONNECTIONS, _CONNECTIONS, Names(clock.now), socket)
+        try:
+            yield [
+                Looker(
+                    where,
+                    Look(where.base, pools.streams, _SECONDS, upstream.own_host),
+                    server.mcp_path,
+                )
+                for where in _addresses(upstream, server.mcp_path)
+            ]
+        finally:
+            await pools.aclose()
+
+
+def _addresses(upstream: Any, mcp_path: str) -> list[Address]:
+    if upstream.arguments:
+        return [of_command(Path(upstream.arguments[0]).name)]
+    return [address(url.get_secret_value(), mcp_path) for url in upstream.url]
+
+
+@asynccontextmanager
+async def _running(settings: Any, clock: Clock) -> AsyncIterator[str | None]:
+    """Run a server that is a command as long as it is looked at; yields its socket."""
+    upstream = settings.upstream
+    if not upstream.arguments:
+        yield None
+        return
+    tasks = Tasks()
+    bridge = Bridge(
+        Command(upstream.arguments, upstream.command_cwd, environment()),
+        settings.server.mcp_path,
+        upstream.command_sessions,
+        clock=clock,
+        emit=lambda *_, **__: None,  # what goes wrong shows in what is found
+        spawn=tasks,
+    )
+    bridge.start()
     try:
-        yield [
-            Looker(
-                where,
-                Look(where.name, pools.streams, _SECONDS, upstream.own_host),
-                server.mcp_path,
-            )
-            for where in (address(url.get_secret_value(), server.mcp_path) for url in upstream.url)
-        ]
+        await bridge.settled(_SECONDS)
+        yield bridge.socket
     finally:
-        await pools.aclose()
+        await bridge.aclose()
+        await tasks.end()

@@ -17,6 +17,12 @@ _SETTINGS = (
         metavar="URL",
         help="The server behind, such as http://localhost:9000.",
     ),
+    click.option(
+        "--command",
+        "MCP_UPSTREAM_COMMAND",
+        metavar="COMMAND",
+        help="The server itself, if it speaks over stdio, such as 'python server.py'.",
+    ),
     click.option("--host", "MCP_HOST", metavar="NAME", help="Address or name to listen on."),
     click.option(
         "--port", "MCP_PORT", metavar="PORT", help="Port to listen on; 0 takes a free one."

@@ -19,10 +19,16 @@ class Address:
     aliases: frozenset[str]  # origins that mean the same server, in lower case
     userinfo: tuple[str, str] | None = None
     ends_at_mcp: bool = False  # the URL named the MCP endpoint, not a prefix
+    command: str = ""  # the program, where the server is a command of ours
 
     @property
     def name(self) -> str:
         """Return what tells this server from others."""
+        return f"stdio:{self.command}" if self.command else self.base
+
+    @property
+    def base(self) -> str:
+        """Return what stands before each target in a URL."""
         return self.origin + self.prefix
 
     def also(self, host: str) -> "Address":
@@ -72,6 +78,13 @@ def address(url: str, mcp_path: str) -> Address:
         frozenset(_names(parts.scheme, host, port)),
         _userinfo(parts),
         ends_at_mcp,
+    )
+
+
+def of_command(program: str) -> Address:
+    """Return the address of a server that is a command; its connections go to a socket of ours."""
+    return Address(
+        "http://stdio:80", "", frozenset({"http://stdio", "http://stdio:80"}), command=program
     )
 
 

@@ -75,7 +75,8 @@ def looks_like_a_restart(failure: BaseException) -> bool:
     """Tell whether nobody is there just now: refused, or a container's name that is gone."""
     cause = getattr(failure, "os_error", None)
     return isinstance(failure, aiohttp.ClientConnectorDNSError) or isinstance(
-        cause, ConnectionRefusedError
+        cause,
+        ConnectionRefusedError | FileNotFoundError,  # the latter of a Unix socket
     )
 
 

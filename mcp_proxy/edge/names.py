@@ -69,11 +69,14 @@ async def listens(one: ResolveResult) -> bool:
     return await accepts_connections(one["host"], one["port"], _PATIENCE)
 
 
-async def accepts_connections(host: str, port: int, seconds: float) -> bool:
-    """Tell whether somebody listens there, without asking anything."""
+async def accepts_connections(
+    host: str, port: int, seconds: float, path: str | None = None
+) -> bool:
+    """Tell whether somebody listens there, or at a Unix socket, without asking anything."""
+    opening = asyncio.open_unix_connection(path) if path else asyncio.open_connection(host, port)
     try:
         async with asyncio.timeout(seconds):  # noqa: TID251 - bounds a socket, not a decision
-            _, writer = await asyncio.open_connection(host, port)
+            _, writer = await opening
     except (OSError, TimeoutError):
         return False
     writer.close()

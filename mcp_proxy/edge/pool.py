@@ -37,6 +37,7 @@ class Pools:
     once: aiohttp.ClientSession  # for calls that may not be repeated
     streams: aiohttp.ClientSession
     names: Names
+    socket: str | None = None  # where all of them lead, instead of an address
     open_streams: int = 0  # event streams, WebSockets and other bodies that still flow
 
     def check(self, limit: int) -> None:
@@ -71,7 +72,8 @@ class Pools:
     @property
     def broken(self) -> int:
         """Return how many connections the server has given up, or died with."""
-        return sum(session.connector.broken for session in self._all)  # type: ignore[union-attr]
+        connectors = [session.connector for session in self._all]
+        return sum(one.broken for one in connectors if isinstance(one, Connector))
 
     @property
     def _all(self) -> tuple[aiohttp.ClientSession, ...]:
@@ -84,24 +86,31 @@ class Pools:
         await self.names.close()
 
 
-def open_pools(connections: int, streams: int, names: Names) -> Pools:
-    """Open all pools; event streams must not use up the connections of calls."""
+def open_pools(connections: int, streams: int, names: Names, socket: str | None = None) -> Pools:
+    """Open all pools; event streams must not use up the connections of calls.
+
+    All of them lead to a Unix socket where its path is given.
+    """
     return Pools(
-        _session(names, connections),
-        _session(names, connections, _IDLE_ONCE),
-        _session(names, streams + _SPARE),
+        _session(_connector(names, connections, _IDLE, socket)),
+        _session(_connector(names, connections, _IDLE_ONCE, socket)),
+        _session(_connector(names, streams + _SPARE, _IDLE, socket)),
         names,
+        socket,
     )
 
 
-def _session(names: Names, limit: int, idle: float = _IDLE) -> aiohttp.ClientSession:
+def _connector(names: Names, limit: int, idle: float, socket: str | None) -> aiohttp.BaseConnector:
+    if socket is not None:  # of the bridge, which wants a connection for each request
+        return aiohttp.UnixConnector(socket, limit=limit, force_close=True)
+    return Connector(
+        resolver=names, limit=limit, keepalive_timeout=idle, ttl_dns_cache=_DNS_SECONDS
+    )
+
+
+def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
     session = aiohttp.ClientSession(
-        connector=Connector(
-            resolver=names,
-            limit=limit,
-            keepalive_timeout=idle,
-            ttl_dns_cache=_DNS_SECONDS,
-        ),
+        connector=connector,
         # The default jar gives client A's cookie to client B when the upstream is a host name.
         cookie_jar=aiohttp.DummyCookieJar(),
         # Bodies pass as they are: inflating them would contradict Content-Length and -Encoding.

@@ -55,6 +55,32 @@ _EVENTS: dict[str, tuple[str, dict[str, Any], frozenset[str]]] = {
         },
         frozenset({"reason"}),
     ),
+    "child.started": (
+        "A process of MCP_UPSTREAM_COMMAND runs.",
+        {"command": _text("the program, without its arguments"), "pid": _COUNT},
+        frozenset(),
+    ),
+    "child.ended": (
+        "A process of MCP_UPSTREAM_COMMAND has ended: its session is over, or it has failed.",
+        {
+            "pid": _COUNT,
+            "exit_code": {"type": ["integer", "null"], "description": "negative: of a signal"},
+            "expected": {"type": "boolean", "description": "we have ended it"},
+            "lived_seconds": _NUMBER,
+            "lines_ignored": {**_COUNT, "description": "on its stdout that were no message"},
+        },
+        frozenset(),
+    ),
+    "child.not_started": (
+        "MCP_UPSTREAM_COMMAND cannot be started.",
+        {"reason": _TEXT, "pause_seconds": {**_NUMBER, "description": "until the next try"}},
+        frozenset(),
+    ),
+    "child.line_ignored": (
+        "A process wrote to its stdout what is no message; told once, the rest is counted.",
+        {"pid": _COUNT, "reason": _one_of("no message", "too long")},
+        frozenset(),
+    ),
     "circuit.state_changed": (
         "A circuit has opened, lets a probe through, or has closed.",
         {

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_proxy.core.addresses import address
+from mcp_proxy.core.addresses import address, of_command
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,14 @@ def test_an_upstream_url_says_where_the_server_is(url: str, origin: str, prefix:
     read = address(url, "/mcp")
     assert (read.origin, read.prefix, read.ends_at_mcp) == (origin, prefix, False)
     assert read.name == origin + prefix
+
+
+def test_a_command_is_called_by_its_program_and_has_a_base_all_the_same() -> None:
+    """Names are shown and counted by; URLs are made of the base."""
+    read = of_command("python")
+    assert (read.name, read.base) == ("stdio:python", "http://stdio:80")
+    assert read.reversed("http://stdio/x") == "/x"
+    assert address("http://old/base", "/mcp").base == "http://old:80/base"
 
 
 @pytest.mark.parametrize("url", ["http://old:9000/mcp", "http://old:9000/mcp/"])
