@@ -7,7 +7,7 @@ PEERS := bench-mcp-proxy bench-fastmcp
 # MCP clients that the tests run in environments of their own, since they clash with ours.
 CLIENTS := mcp1 fastmcp strands
 
-.PHONY: setup run test lint conformance bench bench-check bench-cache bench-memory bench-signals chaos fuzz clean
+.PHONY: setup run test lint conformance bench bench-check bench-cache bench-memory bench-signals chaos soak fuzz clean
 .DEFAULT_GOAL := run
 
 setup: $(VENV)/.ready $(CLIENTS:%=$(VENV)-%/.ready)  ## make .venv and install the locked requirements
@@ -53,6 +53,10 @@ bench-signals: $(VENV)/.ready  ## what events, log, metrics and traces cost, as 
 
 chaos: $(VENV)/.ready  ## try to falsify the promises of a bad day; about four minutes
 	@$(BIN)/python -m benchmarks.chaos
+
+MINUTES := 30
+soak: $(VENV)/.ready  ## everything at once for so many MINUTES; what grows, what breaks; needs redis-server
+	@$(BIN)/python -m benchmarks.soak $(MINUTES)
 
 SECONDS := 30
 fuzz: $(VENV)-fuzz/.ready  ## our own parsers, guided by coverage, each for so many SECONDS
