@@ -7,7 +7,7 @@ PEERS := bench-mcp-proxy bench-fastmcp
 # What the tests run in environments of their own, since it clashes with ours: MCP clients, tools of deploy/
 CLIENTS := mcp1 fastmcp strands deploy
 
-.PHONY: setup run test lint conformance bench bench-check bench-cache bench-memory bench-signals bench-count chaos fuzz clean
+.PHONY: setup run test lint conformance bench bench-check bench-cache bench-memory bench-signals bench-count chaos soak fuzz clean
 .DEFAULT_GOAL := run
 
 setup: $(VENV)/.ready $(CLIENTS:%=$(VENV)-%/.ready) $(VENV)-deploy/bin/helm  ## make .venv and install the locked requirements
@@ -59,6 +59,10 @@ bench-count: $(VENV)/.ready  ## the same in instructions: needs valgrind, and no
 
 chaos: $(VENV)/.ready  ## try to falsify the promises of a bad day; about four minutes
 	@$(BIN)/python -m benchmarks.chaos
+
+MINUTES := 30
+soak: $(VENV)/.ready  ## everything at once for so many MINUTES; what grows, what breaks; needs redis-server
+	@$(BIN)/python -m benchmarks.soak $(MINUTES)
 
 SECONDS := 30
 fuzz: $(VENV)-fuzz/.ready  ## our own parsers, guided by coverage, each for so many SECONDS

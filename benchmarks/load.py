@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -50,6 +51,29 @@ class Burst:
     @property
     def per_second(self) -> float:
         return self.requests / self.seconds
+
+
+@dataclass
+class Process:
+    """One process that is looked at."""
+
+    pid: int
+    port: int
+
+    def memory(self, name: str) -> float:
+        """Return a figure of /proc/<pid>/status in MiB."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) / 1024
+        raise SystemExit(f"no {name} in /proc")
+
+    def forget_peak(self) -> None:
+        """Let VmHWM begin anew; where that is not allowed it holds the start too, and says more."""
+        with suppress(OSError):
+            Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def descriptors(self) -> int:
+        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
 
 class Stage:

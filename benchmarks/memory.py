@@ -27,7 +27,7 @@ except ImportError:
     from asyncio import run
 
 from benchmarks.ends import EVENT, EVENT_EVERY, Count, End, dial, framing, message
-from benchmarks.load import Stage, cpu_seconds, free_port
+from benchmarks.load import Process, Stage, cpu_seconds, free_port
 
 stage = Stage()
 
@@ -38,29 +38,6 @@ SETTLE = 15.0  # seconds: idle connections to the server are closed after 4
 AT_ONCE = 50  # streams that are opened together; a burst of all would measure the backlog
 CALLS = 200
 ROUNDS = 3  # of each transfer; speeds are medians, the peak is that of all
-
-
-@dataclass
-class Process:
-    """One process that is looked at."""
-
-    pid: int
-    port: int
-
-    def memory(self, name: str) -> float:
-        """Return a figure of /proc/<pid>/status in MiB."""
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith(f"{name}:"):
-                return int(line.split()[1]) / 1024
-        raise SystemExit(f"no {name} in /proc")
-
-    def forget_peak(self) -> None:
-        """Let VmHWM begin anew; where that is not allowed it holds the start too, and says more."""
-        with suppress(OSError):
-            Path(f"/proc/{self.pid}/clear_refs").write_text("5")
-
-    def descriptors(self) -> int:
-        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
 
 @dataclass

@@ -72,18 +72,21 @@ def faults() -> tuple[Fault, ...]:
 class Mischief:
     """Choose a fault for each call, a few crashes, and what new connections meet with."""
 
-    def __init__(self, upstream: Upstream, rng: Random) -> None:
+    def __init__(
+        self, upstream: Upstream, rng: Random, share: float = SHARE, crashes: float = CRASHES
+    ) -> None:
         self._upstream = upstream
         self._rng = rng
+        self._crashes = crashes
         chosen = faults()
-        self._anywhere = mixed(rng, SHARE, *chosen)
-        self._in_mcp = mixed(rng, SHARE, *chosen, Progress(2, 0.01))
+        self._anywhere = mixed(rng, share, *chosen)
+        self._in_mcp = mixed(rng, share, *chosen, Progress(2, 0.01))
 
     def __call__(self) -> Fault:
         """Return what happens to the call that has just come."""
         if self._rng.random() < UNWELCOME:
             self._upstream.greets(self._rng.choice(GREETINGS))
-        if self._rng.random() < CRASHES:
+        if self._rng.random() < self._crashes:
             return Crash(executed=self._rng.random() < 0.5, away=0.1)
         rest = self._upstream.asked[-1].target.startswith("/api/")
         return self._anywhere() if rest else self._in_mcp()

@@ -31,12 +31,13 @@ class Crowd:
     """Ask the sidecar as many clients would; remember what they saw."""
 
     def __init__(self, port: int, patience: float) -> None:
-        self._port = port
-        self._patience = patience  # seconds until a client gives a call up
+        self.port = port
+        self.patience = patience  # seconds until a client gives a call up
         self._idle: list[Client] = []
         self.seen: list[Seen] = []
         self.sessions: dict[str, str] = {}  # by caller
         self.took: list[float] = []  # seconds of each call that was answered
+        self.stuck: Said | None = None  # what had come of the last one of these
         self.unanswered = 0  # calls that outlasted the client's patience
 
     def count(self, *fates: Fate) -> int:
@@ -62,9 +63,9 @@ class Crowd:
     async def ask(self, raw: bytes) -> Said | None:
         """Return the answer, or as much of it as came; None when none came."""
         client = await self._client()
-        kept = False
+        kept, said = False, None
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self.patience):
                 client.writer.write(raw)
                 await client.writer.drain()
                 said = await read_head(client.reader)
@@ -74,6 +75,7 @@ class Crowd:
             return said
         except TimeoutError:
             self.unanswered += 1
+            self.stuck = said
         except GONE:
             pass
         finally:
@@ -89,7 +91,7 @@ class Crowd:
             if not client.reader.at_eof() and not client.writer.is_closing():
                 return client
             await client.close()
-        return Client(*await asyncio.open_connection(LOOPBACK, self._port, limit=1 << 24))
+        return Client(*await asyncio.open_connection(LOOPBACK, self.port, limit=1 << 24))
 
     async def open_session(self, caller: str) -> None:
         """Shake hands, as often as it takes while the server is away."""

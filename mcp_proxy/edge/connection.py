@@ -52,7 +52,7 @@ class Connection(web.RequestHandler):
 
     __slots__ = (
         *("_beginning", "_express", "_head_timeout", "_held", "_late", "_missing"),
-        *("_payload", "_serving", "_stays", "read", "remote"),
+        *("_new", "_payload", "_serving", "_stays", "read", "remote"),
     )
 
     def __init__(
@@ -65,6 +65,7 @@ class Connection(web.RequestHandler):
         super().__init__(server, **settings)  # type: ignore[arg-type]
         self._head_timeout = head_timeout
         self._payload: StreamReader = EMPTY_PAYLOAD  # of the last request that has a head
+        self._new = True  # no request has begun yet
         self._beginning = 0  # bytes since, and since the end of its body: those of the next head
         self._late: asyncio.TimerHandle | None = None  # until when that must have come
         self._express = express
@@ -232,12 +233,20 @@ class Connection(web.RequestHandler):
                 self._wait_for_head()
 
     def _wait_for_head(self) -> None:
-        # while a request is answered, the next may take its time: it is not waited for
-        if self._late is None and self._waiter is not None:
+        if self._late is None and self._waits():
             self._late = self._loop.call_later(self._head_timeout, self._is_late)
+
+    def _waits(self) -> bool:
+        """Tell whether a request is waited for: while one is answered, the next may take its time.
+
+        The first one is waited for before aiohttp's task has had its first step, too: a loop that
+        was busy hears of a connection and of its first bytes in one turn.
+        """
+        return self._new or self._waiter is not None
 
     def _has_begun(self) -> None:
         """Take note that the head is there, or is not to come any more."""
+        self._new = False
         self._beginning = 0
         if self._late is not None:
             self._late.cancel()
@@ -258,8 +267,9 @@ class Connection(web.RequestHandler):
 
     def _break_off(self, error: ProxyError) -> None:
         """End the connection of a request that does not begin; with a word where none is answered."""
+        waits = self._waits()
         self._has_begun()
-        if self.transport is not None and self._waiter is not None:
+        if self.transport is not None and waits:
             self.transport.write(refusal(error))
         self.force_close()
 

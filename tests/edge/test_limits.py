@@ -1,6 +1,7 @@
 """What a client may take: bytes of a head, lines, time, connections. What is more is refused."""
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -190,6 +191,38 @@ def test_the_time_of_a_head_is_set() -> None:
             assert await refused(client, 408)
 
     leaping_front(late, MCP_HEAD_TIMEOUT=1)
+
+
+class Hasty(asyncio.Protocol):
+    """Read what comes with a connection in the same turn, as uvloop does after it has been busy."""
+
+    def __init__(self, connection: asyncio.Protocol, data: bytes) -> None:
+        self._connection = connection
+        self._data = data
+
+    def connection_made(self, transport: Any) -> None:
+        transport.set_protocol(self._connection)
+        self._connection.connection_made(transport)
+        self._connection.data_received(self._data)
+
+
+def test_a_head_that_comes_with_its_connection_has_no_more_time() -> None:
+    """It was the idle connection's 75 s, since nobody had begun to wait for a request yet."""
+
+    async def together(front: Front, _: Upstream) -> None:
+        (runner,) = front.ports.runners
+        assert runner.server is not None
+        ours, theirs = socket.socketpair()
+        connection = runner.server()
+        await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: Hasty(connection, HEAD), ours
+        )
+        client = Client(*await asyncio.open_connection(sock=theirs))
+        await leap(11)
+        assert await refused(client, 408)
+        await client.close()
+
+    leaping_front(together)
 
 
 def test_no_call_is_broken_off_by_the_head_behind_it() -> None:

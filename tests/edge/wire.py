@@ -336,6 +336,7 @@ class Front:
 
     def __init__(self, sidecar: Sidecar, ports: Ports, log: Log, told: Any) -> None:
         self.sidecar = sidecar
+        self.ports = ports
         self.urls = ports.urls
         self.port, *ops = [
             int(urls[0].rpartition(":")[2]) for urls in (ports.urls, ports.ops_urls) if urls

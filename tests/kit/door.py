@@ -30,8 +30,10 @@ class Door:
     stays bound by a second socket. The sockets of those who come in are handed to `meet`.
     """
 
-    def __init__(self, meet: Callable[[socket.socket], Coroutine[Any, Any, None]]) -> None:
-        (self._held,) = bind(LOOPBACK, 0)
+    def __init__(
+        self, meet: Callable[[socket.socket], Coroutine[Any, Any, None]], port: int = 0
+    ) -> None:
+        (self._held,) = bind(LOOPBACK, port)
         self.port: int = self._held.getsockname()[1]
         self._meet = meet
         self._listener: socket.socket | None = None

@@ -57,7 +57,7 @@ class McpFront:
             return self._without_message(asked)
         try:
             message = json.loads(asked.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return refusal(BAD, BAD_JSON, "no JSON")
         if not isinstance(message, dict):
             return refusal(BAD, INVALID_REQUEST, "no batches")

@@ -36,6 +36,7 @@ class Upstream:
         tools: Iterable[Tool] = TOOLS,
         clock: Clock | None = None,
         ledger: Ledger | None = None,
+        port: int = 0,
     ) -> None:
         by_name = {tool.name: tool for tool in tools}
         self.clock = clock or SystemClock()
@@ -52,7 +53,7 @@ class Upstream:
         self.greetings: deque[Greeting] = deque()  # of the next connections
         self._unread: set[asyncio.Task[bool]] = set()  # connections of which nothing is read yet
         self._watch = Watch()
-        self._door = Door(self._meet)
+        self._door = Door(self._meet, port)
         self.port = self._door.port
 
     @property
