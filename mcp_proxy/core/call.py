@@ -132,7 +132,7 @@ class Call(NamedTuple):
     silence: float | None = None  # seconds without a byte after which this try is given up
     key: str | None = None  # where its answer is kept, once the cache has looked
     raw: RawHeaders = ()  # the headers as they were spelled; empty for calls of our own
-    tried: list[str] | None = None  # the targets that its tries went to, of several
+    tried: list[str] | None = None  # the targets that its tries went to, one after the other
     same: "Same | None" = None  # what is remembered of this request, the next time too
     trace: Trace | None = None  # where it stands in somebody's trace, if that is known
     known: "Reply | None" = None  # its stored answer, where that was looked for beforehand

@@ -101,6 +101,8 @@ class Outbound:
         if call.intent.stack is Stack.SHORT:
             self._pools.check(self._wire.streams_limit)
         started = self._clock.now()
+        if call.tried is not None and len(call.tried) < call.attempt:  # where none was chosen
+            call.tried.append(self._wire.address.name)
         response = await self._sent(call, started)
         self._presence.answered(started)
         self._pools.check_address(protocol_of(response))

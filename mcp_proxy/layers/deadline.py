@@ -37,7 +37,9 @@ class Deadline:
                 async with self._clock.timeout(self._seconds), self._under_way.within():
                     reply = await answering
             except TimeoutError:
-                raise self._over() from None
+                error = self._over()
+                error.attempts = len(call.tried or ())  # the last one is under way
+                raise error from None
         body = reply.body
         if isinstance(body, Stream):
             body.wrap(lambda pieces: self._bounded(body, pieces))

@@ -248,6 +248,7 @@ async def test_a_silent_server_runs_into_the_deadline(front: Opened, upstream: U
     heard = await (await front(MCP_REQUEST_TIMEOUT="0.1")).ask(WRITE)
     found = details(heard)
     assert found["code"] == "deadline_exceeded"
+    assert found["attempts"] == 1, "it went out"
     assert found["delivered"] == "unknown"
     assert found["retryable"] is False
     assert "Retry-After" not in heard

@@ -45,19 +45,22 @@ async def test_a_call_that_takes_too_long_is_given_up() -> None:
     """F2: answer ≤ deadline; what was sent may still be carried out."""
     bench, left = Bench(), []
 
-    async def hang(_: Call) -> Reply:
+    async def hang(asked: Call) -> Reply:
+        assert asked.tried is not None
+        asked.tried.extend(["a", "a"])
         try:
             await asyncio.Event().wait()
         finally:
             left.append(True)
         return reply()
 
-    task = spawn(bench.deadline(call(), hang), "call")
+    task = spawn(bench.deadline(call()._replace(tried=[]), hang), "call")
     await bench.clock.advance(9.999)
     assert not task.done()
     await bench.clock.advance(0.001)
     with pytest.raises(DeadlineExceededError, match="10 s") as raised:
         await within(task)
+    assert raised.value.attempts == 2
     assert raised.value.delivered is Delivery.UNKNOWN
     assert left == [True]
 
