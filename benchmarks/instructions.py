@@ -1,6 +1,6 @@
 """How many instructions a call costs: a count, where the times of a shared machine only scatter.
 
-    make bench-count        (or: .venv/bin/python -m benchmarks.instructions --seconds 20)
+    make bench-count        (or: .venv/bin/python -m benchmarks.instructions --seconds 60)
 
 The subjects of benchmarks/bench and benchmarks/signals run under valgrind (Debian package), which
 counts what they execute in user space between two moments; what the kernel does for them is not in it.
@@ -22,7 +22,7 @@ from benchmarks.load import ROOT, Request, Stage, free_port, need
 # Few connections: the calls that are broken off at the end of a burst count as nothing.
 _CONNECTIONS = 4
 # Seconds of load before the count: memos, pools, the interpreter's specialised code (PEP 659).
-_WARM = 10
+_WARM = 12
 # Pairs of which the ratio is shown.
 RATIOS = (
     ("cached call", "sidecar, cached", "aiohttp, fixed answer"),
@@ -47,15 +47,23 @@ class Counted:
         return process.pid
 
     def count(self, asked: Request, pid: int, seconds: int) -> float:
-        """Return how many instructions a call takes."""
+        """Return how many instructions a call takes.
+
+        Of two bursts, the longer one has more calls, but the same share of what comes once (the
+        connections, a full garbage collection): the difference is that of the calls alone.
+        """
         self._stage.burst(asked, pid, _WARM, _CONNECTIONS)
         _tell("--zero", pid)
-        burst = self._stage.burst(asked, pid, seconds, _CONNECTIONS)
-        _tell("--dump", pid)
-        dump = self._out.with_name(f"{self._out.name}.1").read_text()
-        total = re.search(r"^(?:totals|summary): (\d+)", dump, re.MULTILINE)
-        assert total is not None
-        return int(total[1]) / burst.requests
+        seen = []
+        for number, each in enumerate((seconds // 4, seconds), 1):
+            burst = self._stage.burst(asked, pid, each, _CONNECTIONS)
+            _tell("--dump", pid)  # and begin again at zero
+            dump = self._out.with_name(f"{self._out.name}.{number}").read_text()
+            total = re.search(r"^(?:totals|summary): (\d+)", dump, re.MULTILINE)
+            assert total is not None
+            seen.append((int(total[1]), burst.requests))
+        (some, few), (more, many) = seen
+        return (more - some) / (many - few)
 
 
 def _tell(what: str, pid: int) -> None:
@@ -94,7 +102,6 @@ def counts(stage: Stage, wanted: str, seconds: int) -> Iterator[tuple[str, float
             MCP_PORT=str(port),
             MCP_CONFIG_FILE=str(ROOT / "benchmarks/rules.toml"),
             OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{receiver}",
-            PYTHONHASHSEED="0",
             BENCH_SLOWER="50",
             MCP_HEALTH_INTERVAL="250",
             OTEL_BSP_SCHEDULE_DELAY="250000",
@@ -106,7 +113,7 @@ def counts(stage: Stage, wanted: str, seconds: int) -> Iterator[tuple[str, float
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=int, default=20, help="of load that is counted")
+    parser.add_argument("--seconds", type=int, default=60, help="of load that is counted")
     parser.add_argument("--only", default="", help="subjects with this in their names")
     parser.add_argument("--json", type=Path, help="write all figures there")
     options = parser.parse_args()

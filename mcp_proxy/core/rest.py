@@ -3,7 +3,7 @@
 Its failures arrive as HTTP 200 with `success: false` (DESIGN section 3).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -77,13 +77,14 @@ def gap_in(data: bytes) -> Gap | None:
     return Gap(data.rindex(b"}"), frozenset(answer)) if isinstance(answer, dict) else None
 
 
-def enriched(data: bytes, gap: Gap, fields: Iterable[tuple[str, str]]) -> bytes:
+def enriched(data: bytes, gap: Gap, **fields: object) -> bytes:
     """Splice fields, spelled as JSON, in before the closing brace; other bytes stay as they are.
 
     A field that the server already sends is left alone.
     """
-    added = ",".join([f'"{name}":{value}' for name, value in fields if name not in gap.names])
+    names = gap.names
+    added = ",".join([f'"{name}":{value}' for name, value in fields.items() if name not in names])
     if not added:
         return data
-    comma = b"," if gap.names else b""
+    comma = b"," if names else b""
     return b"%b%b%b%b" % (data[: gap.at], comma, added.encode(), data[gap.at :])

@@ -16,7 +16,7 @@ from aiohttp.http_parser import RawRequestMessage
 
 from mcp_proxy.core.call import Call, Headers, Peer, RawHeaders, Reply, Whole
 from mcp_proxy.core.clock import Clock
-from mcp_proxy.core.headers import as_bytes, is_small
+from mcp_proxy.core.headers import as_bytes, harmless_request_id, is_small
 from mcp_proxy.core.intent import Stack
 from mcp_proxy.core.memo import Memo
 from mcp_proxy.core.traffic import Traffic
@@ -56,6 +56,7 @@ class _Head(NamedTuple):
     raw: RawHeaders
     peer: Peer
     length: int  # bytes of the body
+    claimed: str | None  # the request id, where its client says one
     message: RawRequestMessage
 
 
@@ -73,7 +74,7 @@ class Lane(NamedTuple):
     marks: Marks
     stacks: Mapping[Stack, Forward]
     known: Callable[[Call], Reply | None] | None  # the answer, if it is at hand
-    request_id: Callable[[Headers], str]
+    new_id: Callable[[], str]  # of a request
     clock: Clock
     write: Callable[[web.BaseRequest, Call, Reply], Awaitable[web.StreamResponse]]
     held: Held
@@ -115,6 +116,7 @@ class Express:
                 call.raw,
                 call.peer,
                 int(length),
+                harmless_request_id(call.headers.get("X-Request-Id")),
                 message,
             )
             self._heads.keep((remote, spelled), head)
@@ -129,29 +131,23 @@ class Express:
         if missing or not self.held.fits(head.length):
             return MORE if missing > 0 else None
         body = Whole(data[end:])
-        method, target, path, headers, raw, peer, _, message = head
+        method, target, path, headers, raw, peer, _, claimed, message = head
         lane = self._lane
         reading = lane.traffic.understood(
             method, path, headers, body, (method, target, raw, body.data)
         )
         if reading.intent.stack is Stack.SHORT:
             return None
-        call = Call(
-            method,
-            target,
-            headers,
-            body,
-            reading.intent,
-            lane.request_id(headers),
-            reading.message,
-            peer=peer,
-            arrived=lane.clock.now(),
-            raw=raw,
-            tried=[],
-            same=reading,
-            trace=reading.trace,
+        asked, now = claimed or lane.new_id(), lane.clock.now()
+        said, trace = reading.message, reading.trace
+        # all fields by their place: naming them takes a third longer
+        return Met(
+            Call(
+                *(method, target, headers, body, reading.intent, asked, said, peer, now),
+                *(1, None, None, raw, [], reading, trace),
+            ),
+            message,
         )
-        return Met(call, message)
 
     def at_once(self, call: Call) -> bytes | None:
         """Return the answer of a call, if it is at hand."""

@@ -132,7 +132,7 @@ class Inbound:
                 self._marks,
                 roads.stacks,
                 roads.known,
-                self._request_id,
+                self._new_id,
                 self._clock,
                 self._write,
                 self._held,
@@ -268,8 +268,10 @@ class Inbound:
 
     def _request_id(self, headers: Headers) -> str:
         """Return the client's id of a request, if it is harmless, or one of ours."""
-        claimed = rules.harmless_request_id(headers.get("X-Request-Id"))
-        return claimed or f"{self._run}{next(self._numbers):08x}"
+        return rules.harmless_request_id(headers.get("X-Request-Id")) or self._new_id()
+
+    def _new_id(self) -> str:
+        return f"{self._run}{next(self._numbers):08x}"
 
     def _peer(self, request: web.BaseRequest) -> Peer:
         return self._door.proxies.peer(request.headers, request.remote or "", request.scheme)

@@ -8,6 +8,7 @@ from mcp_proxy.core import headers as rules
 from mcp_proxy.core import rest
 from mcp_proxy.core.call import Call, Headers, Peer, Reply
 from mcp_proxy.core.clock import Clock
+from mcp_proxy.core.memo import Memo
 from mcp_proxy.core.message import Dialect
 from mcp_proxy.core.origins import Admission
 
@@ -33,11 +34,12 @@ class Marks:
         self._clock = clock
         self._enrich = enrich
         self._gap_in = lru_cache(_REMEMBERED)(rest.gap_in)
+        self._kinds: Memo[str, tuple[str, bool]] = Memo(_REMEMBERED)  # by header lines
 
     def marked(self, call: Call, reply: Reply, data: bytes) -> tuple[str, bytes]:
         """Return the header lines of an answer, the server's first, and its body with our fields."""
         took = (self._clock.now() - call.arrived) * 1000
-        kind = rules.media_type(reply.headers)
+        kind, plain = self._kind(reply)
         added = self._added(call, reply, took)
         if kind == EVENT_STREAM:
             # or a proxy in front of us would hold events back
@@ -45,9 +47,18 @@ class Marks:
                 added += "X-Accel-Buffering: no\r\n"
             if "Cache-Control" not in reply.headers:
                 added += "Cache-Control: no-cache\r\n"
-        elif kind == JSON and self._enrich and call.message.dialect is Dialect.REST:
+        elif kind == JSON and plain and self._enrich and call.message.dialect is Dialect.REST:
             data = self._enriched(call, reply, data, took)
         return self.lines(reply) + added, data
+
+    def _kind(self, reply: Reply) -> tuple[str, bool]:
+        """Return the media type of an answer, and whether its body can be read as it is."""
+        known = self._kinds.get(reply.lines) if reply.lines else None
+        if known is None:
+            known = rules.media_type(reply.headers), rules.is_plain_utf8(reply.headers)
+            if reply.lines and len(reply.lines) <= rules.SMALL:
+                self._kinds.keep(reply.lines, known)
+        return known
 
     def lines(self, reply: Reply) -> str:
         """Return the header lines of the server, but for those that are said anew."""
@@ -79,7 +90,7 @@ class Marks:
         )
 
     def _enriched(self, call: Call, reply: Reply, data: bytes, took: float) -> bytes:
-        if reply.status != 200 or not rules.is_plain_utf8(reply.headers):
+        if reply.status != 200:
             return data
         hit = reply.cache is not None and reply.cache.hit
         # a stored answer is met again
@@ -89,12 +100,10 @@ class Marks:
         return rest.enriched(
             data,
             gap,
-            (
-                ("execution_time_ms", f"{took:.3f}"),
-                ("cache_hit", "true" if hit else "false"),
-                ("attempts", str(reply.attempts)),
-                ("request_id", f'"{call.request_id}"'),
-            ),
+            execution_time_ms=f"{took:.3f}",
+            cache_hit="true" if hit else "false",
+            attempts=reply.attempts,
+            request_id=f'"{call.request_id}"',
         )
 
     def leave_for_page(self, method: str, headers: Headers, peer: Peer) -> str:

@@ -186,7 +186,9 @@ class MemoryShelf:
 
     def glance(self, scopes: tuple[str, ...]) -> Edition:
         """Return the edition of these scopes."""
-        found = Generations(self._edition, self._scopes).edition(scopes)
+        found = self._edition
+        if self._scopes:
+            found = Generations(found, self._scopes).edition(scopes)
         if not self._quiet_until:
             return found
         storable = self._now() >= self._quiet_until

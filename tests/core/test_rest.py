@@ -123,7 +123,7 @@ FIELDS = {"cache_hit": True, "attempts": 0}
 def enrich(data: bytes, fields: dict[str, Any]) -> bytes:
     gap = rest.gap_in(data)
     assert gap is not None
-    return rest.enriched(data, gap, [(name, json.dumps(value)) for name, value in fields.items()])
+    return rest.enriched(data, gap, **{name: json.dumps(value) for name, value in fields.items()})
 
 
 @pytest.mark.parametrize(

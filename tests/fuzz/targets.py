@@ -134,7 +134,7 @@ def rest_message(data: bytes) -> None:
     rest.judge_answer(data, ("down",))
     gap = rest.gap_in(data)
     if gap is not None:
-        added = orjson.loads(rest.enriched(data, gap, [("ours", "true")]))
+        added = orjson.loads(rest.enriched(data, gap, ours="true"))
         assert added == {"ours": True, **orjson.loads(data)}
 
 
