@@ -84,6 +84,7 @@ FORMS = [
         "grep -q '^otel = ' {root}/pyproject.toml",
         "needs an index of packages: the extra is known",
     ),
+    Form(r"scripts/release \S+", "bash -n {root}/{words[0]}", "tests/test_release.py runs it"),
     Form(r"scripts/conformance .*", SOUND, "needs npm; tests/conformance runs it"),
 ]
 
