@@ -14,7 +14,9 @@ OF_HTTP = {"host", "content-length", "content-type", "cache-control", "date", "t
 
 def listed(title: str) -> set[str]:
     """Return the headers in the table below a title of the page."""
-    (part,) = re.findall(rf"^## {title}\n(.*?)(?=^## |\Z)", text("docs/headers.md"), re.M | re.S)
+    (part,) = re.findall(
+        rf"^## {title}\n(.*?)(?=^## |\Z)", text("docs/headers.md"), re.MULTILINE | re.DOTALL
+    )
     return {name.lower() for name in re.findall(r"^\| `([\w-]+)` \|", part, re.MULTILINE)}
 
 

@@ -40,10 +40,11 @@ TARGET = "make --dry-run --directory {root} {words[1]} >/dev/null"
 HELPED = "cd {root} && {words[0]} {words[1]} {words[2]} --help >/dev/null"
 SOUND = "python -m py_compile {root}/{words[0]}"
 PARSED = ""  # by the command's own parser, in this process
+NAMED = ":"  # the files of the repository that it names are there
 
 FORMS = [
-    Form(r"(?:export )?[A-Z_]+=\S.*", AS_IT_IS),
-    Form(r"(?:time )?\$CALL '… .*", ":", "stands for the call above it"),
+    Form(r"(?:export )?[A-Z_]+=(?:'[^']*'|\S+)(?: [A-Z_]+=\S+)*", AS_IT_IS),
+    Form(r"(?:time )?\$CALL '… .*", "true", "stands for the call above it"),
     Form(r"(?:curl|(?:time )?\$CALL|\$ASK) (?!-N).*", AS_IT_IS),
     Form(r"mcp-sidecar (?:cache|check|circuit|client-config|config|doctor|reload) .*", AS_IT_IS),
     Form(r"mcp-sidecar (?:circuit ls|reload|stats|--version)", AS_IT_IS),
@@ -61,7 +62,7 @@ FORMS = [
         "{} --port {port} >served-{port} 2>&1 &",
         "its usual port may be taken",
     ),
-    Form(r"kill -9 \d+", ":", "a process of another day; tests/journeys kills the server"),
+    Form(r"kill -9 \d+", "true", "a process of another day; tests/journeys kills the server"),
     Form(r"curl -N .*", FIRST_LINE, "goes on for ever"),
     Form(r"mcp-sidecar stats --watch", FIRST_LINE, "goes on for ever"),
     Form(r"mcp-sidecar tail", FIRST_LINE, "goes on for ever"),
@@ -72,6 +73,12 @@ FORMS = [
     Form(r"mcp-sidecar tail .*", PARSED, "goes on for ever, or speaks to another machine"),
     Form(r"mcp-sidecar run .* \| mcp-sidecar tail.*", PARSED, "goes on for ever"),
     Form(r"docker compose logs .* \| mcp-sidecar tail.*", PARSED, "needs an engine; tests/docker"),
+    Form(
+        r"(?:[A-Z_]+=\S+ )*docker(?:-compose)? .*",
+        NAMED,
+        "needs an engine; tests/docker builds and runs the pair",
+    ),
+    Form(r"helm .*|kubectl .*", NAMED, "needs a cluster; tests/deploy renders chart and component"),
     Form(r"make \S+( SECONDS=\d+)?", TARGET, "takes minutes or serves for ever; CI runs it"),
     Form(r"\.venv/bin/python -m benchmarks\.\w+.*", HELPED, "takes minutes"),
     Form(
@@ -92,6 +99,16 @@ FORMS = [
 def form_of(command: str) -> Form | None:
     """Return the form in which a command is typed here, or None if nobody has thought of it."""
     return next((form for form in FORMS if re.fullmatch(form.pattern, command)), None)
+
+
+def named(command: str) -> list[str]:
+    """Return what a command names of the repository: words that begin with one of its directories."""
+    words = re.split(r"[\s=,]", command)
+    return [
+        word
+        for word in words
+        if "/" in word and word[0] not in "/'" and (ROOT / word.split("/")[0]).is_dir()
+    ]
 
 
 def parse(command: str) -> None:
@@ -153,6 +170,9 @@ class Shell:
         if form.typed == PARSED:
             parse(command)
             return 0, ""
+        if form.typed == NAMED:
+            lost = [name for name in named(command) if not (ROOT / name).exists()]
+            return len(lost), "\n".join(lost)
         port = self._moved(command) if "{port}" in form.typed else 0
         local = self._local(command)
         self._said(f"export MCP_PORT={self._port('8000')}")  # which our commands ask
