@@ -56,55 +56,70 @@ class ProxyError(Exception):
 
 
 class BadRequestError(ProxyError):
-    """A request that no server behind a proxy should see."""
+    """No path is the target, or `Connection` names a header that is not hop-by-hop.
+
+    No server behind a proxy should see such a request.
+    """
 
     code, status, may_pass_later = "bad_request", 400, False
 
 
 class RequestTooSlowError(BadRequestError):
-    """The head or the body of a request stopped coming (RFC 9110 section 15.5.9)."""
+    """The head or the body stopped coming (`MCP_HEAD_TIMEOUT`, `MCP_BODY_TIMEOUT`).
+
+    RFC 9110 section 15.5.9.
+    """
 
     status, may_pass_later = 408, True
 
 
 class HeadTooLargeError(BadRequestError):
-    """The head of a request does not end (RFC 6585 section 5)."""
+    """The head does not end.
+
+    RFC 6585 section 5.
+    """
 
     status = 431
 
 
 class OriginNotAllowedError(ProxyError):
-    """A web page of another origin asked (DNS rebinding, cross-site request)."""
+    """A web page of another origin asked.
+
+    DNS rebinding, or a cross-site request.
+    """
 
     code, status, may_pass_later = "origin_not_allowed", 403, False
 
 
 class BodyTooLargeError(ProxyError):
-    """The body is larger than MCP_MAX_BODY_BYTES."""
+    """The body is larger than `MCP_MAX_BODY_BYTES`."""
 
     code, status, may_pass_later = "body_too_large", 413, False
 
 
 class HostNotAllowedError(ProxyError):
-    """The Host header names somebody else (DNS rebinding)."""
+    """The Host is not served here.
+
+    DNS rebinding looks so.
+    """
 
     code, status, may_pass_later = "host_not_allowed", 421, False
 
 
 class RateLimitedError(ProxyError):
-    """A client, or all together, have called more often than they may."""
+    """A client, a tool or both together came more often than `MCP_RATE_LIMIT_*` or a rule allows."""
 
     code, status = "rate_limited", 429
 
 
 class OverloadedError(ProxyError):
-    """More is open than may be."""
+    """Too much is open: calls (of the tool), streams, connections, or bytes (`MCP_HELD_BYTES`)."""
 
     code, status = "overloaded", 503
 
 
 class DrainingError(ProxyError):
-    """The sidecar is shutting down."""
+    """The sidecar stops: the call came too late, or outlasted `MCP_SHUTDOWN_GRACE`."""
 
     code, status = "draining", 503
 
@@ -116,7 +131,7 @@ class LoopDetectedError(ProxyError):
 
 
 class UpstreamUnreachableError(ProxyError):
-    """No connection was made, or nothing of the request was written to it."""
+    """Nothing was written to the server: refused, unknown name, TLS or connect timeout."""
 
     code, status = "upstream_unreachable", 503
     refused = False  # the machine is there and nobody listens: what a restart looks like
@@ -137,7 +152,7 @@ class UpstreamBrokenError(ProxyError):
 
 
 class DeadlineExceededError(ProxyError):
-    """All tries together took longer than MCP_REQUEST_TIMEOUT."""
+    """All tries together took longer than `MCP_REQUEST_TIMEOUT`."""
 
     code, status = "deadline_exceeded", 504
 
@@ -149,7 +164,7 @@ class CircuitOpenError(ProxyError):
 
 
 class InternalError(ProxyError):
-    """A mistake of ours."""
+    """A mistake of the sidecar."""
 
     code, status = "internal", 500
 

@@ -101,7 +101,7 @@ def _file(kind: str, data: bytes) -> File:
 
 
 async def answer(request: web.BaseRequest) -> Reply:
-    """Answer for a file of the page."""
+    """Show all of this live, in a browser; the page asks for the token itself."""
     return files()[request.raw_path.partition("?")[0]].answer(request)
 
 

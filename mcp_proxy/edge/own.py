@@ -24,11 +24,11 @@ _NARROWINGS = ("service", "tool", "key", "older_than")
 _BODY_LIMIT = 16_384
 _LONG = 1e9  # seconds
 # What stays on the main port when there is one for operators (DESIGN section 6).
-_STAYING = frozenset({"/api/health", "/api/metrics", "/api/cache/clear"})
+STAYING = frozenset({"/api/health", "/api/metrics", "/api/cache/clear"})
 # Nobody is refused these two: an orchestrator asks by whatever name it knows.
 PROBES = frozenset({"/livez", "/readyz"})
 # They reveal nothing and change nothing, so no token guards them.
-_OPEN = PROBES | {"/api/health", "/api/events/schema", f"{dashboard.PAGE}/", *dashboard.files()}
+OPEN = PROBES | {"/api/health", "/api/events/schema", f"{dashboard.PAGE}/", *dashboard.files()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Own:
         self.token = admin_token  # a reload may bring another
         self._clock = clock
         self._guesses = Guesses()
-        self._routes: dict[str, dict[str, Callable[[web.BaseRequest], Awaitable[Reply]]]] = {
+        self.routes: dict[str, dict[str, Callable[[web.BaseRequest], Awaitable[Reply]]]] = {
             "/livez": {"GET": self._live},
             "/readyz": {"GET": self._ready},
             "/api/health": {"GET": self._health},
@@ -78,7 +78,7 @@ class Own:
             **{path: {"GET": dashboard.answer} for path in dashboard.files()},
         }
 
-        self._shadowing = _STAYING if moved else frozenset(self._routes)
+        self._shadowing = STAYING if moved else frozenset(self.routes)
         self._probes = frozenset[str]() if moved else PROBES
 
     def is_probe(self, path: str) -> bool:
@@ -91,7 +91,7 @@ class Own:
 
     async def answer(self, request: web.BaseRequest, path: str, client: str) -> Reply:
         """Answer a request to a path of ours; `client` is whose wrong tokens are counted."""
-        methods = self._routes.get(path)
+        methods = self.routes.get(path)
         if methods is None:
             return problem(
                 404, "not_found", "This is the port of operators; clients ask that of MCP_PORT."
@@ -103,7 +103,7 @@ class Own:
             return problem(
                 405, "method_not_allowed", f"Use {allowed(methods)}.", Allow=allowed(methods)
             )
-        if path not in _OPEN:
+        if path not in OPEN:
             refused = self._refusal(request, client)
             if refused is not None:
                 return refused
@@ -136,20 +136,25 @@ class Own:
         )
 
     async def _live(self, _: web.BaseRequest) -> Reply:
+        """Say that the process lives; the server behind does not matter."""
         return shown({"status": "alive"})
 
     async def _ready(self, _: web.BaseRequest) -> Reply:
+        """Say whether new calls are taken: 503 from SIGTERM on."""
         ready = self._sources.ready()
         return shown({"status": "ready" if ready else "draining"}, 200 if ready else 503)
 
     async def _health(self, _: web.BaseRequest) -> Reply:
+        """Tell the server's own health fields and ours; 503 if the server cannot be reached."""
         status, report = await self._sources.health()
         return shown(report, status)
 
     async def _metrics(self, request: web.BaseRequest) -> Reply:
+        """Tell counts and percentiles as JSON; as Prometheus' formats where `Accept` prefers them."""
         return await self._counts(request, JSON, TEXT, OPENMETRICS)
 
     async def _prometheus(self, request: web.BaseRequest) -> Reply:
+        """Tell the counts in Prometheus' text format, or in OpenMetrics with exemplars."""
         return await self._counts(request, TEXT, OPENMETRICS)
 
     async def _counts(self, request: web.BaseRequest, *offered: Form) -> Reply:
@@ -164,20 +169,25 @@ class Own:
         return Reply(200, CIMultiDict(fields), Whole(page))
 
     async def _config(self, _: web.BaseRequest) -> Reply:
+        """Tell the settings in force and where each comes from; secrets are masked."""
         return shown(self._sources.config())
 
     async def _events(self, request: web.BaseRequest) -> Reply:
+        """Stream what happens as server-sent events, with replay and filters."""
         if request.method == "HEAD":
             return Reply(200, CIMultiDict({"Content-Type": "text/event-stream"}), EMPTY)
         return self._sources.live.stream(request)
 
     async def _event_socket(self, request: web.BaseRequest) -> Reply:
+        """Stream the same over a WebSocket, an event a message."""
         return self._sources.live.socket(request)
 
     async def _event_schema(self, _: web.BaseRequest) -> Reply:
+        """Tell the JSON Schemas of the events."""
         return shown(self._sources.event_schema)
 
     async def _clear(self, request: web.BaseRequest) -> Reply:
+        """Drop stored answers: all, or those of a `tool`, a `service`, a `key`, or `older_than` seconds."""
         try:
             narrowed = await _narrowing(request)
         except BadRequestError as error:
@@ -185,6 +195,7 @@ class Own:
         return shown(await self._sources.clear(narrowed))
 
     async def _reset(self, request: web.BaseRequest) -> Reply:
+        """Close all circuits, or the one that `circuit` names."""
         try:
             name = _circuit(await _asked(request))
         except BadRequestError as error:
@@ -195,6 +206,7 @@ class Own:
             return problem(404, "not_found", "There is no circuit of that name.")
 
     async def _reload(self, request: web.BaseRequest) -> Reply:
+        """Read the file and the files of secrets anew, as SIGHUP does."""
         try:
             narrowed = await _asked(request)
         except BadRequestError as error:

@@ -89,7 +89,7 @@ def test_the_list_of_our_endpoints_is_complete() -> None:
         from tests.edge.wire import sidecar
 
         async with sidecar("http://localhost:1") as front:
-            return set(front.sidecar.inbound._own._routes)
+            return set(front.sidecar.inbound._own.routes)
 
     assert asyncio.run(listed()) == {*OURS, *PROBES}
 
