@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from math import inf
 
 from mcp_proxy.core.call import Call, Delivery, Reply
 from mcp_proxy.core.clock import Clock, Emit
@@ -15,6 +16,9 @@ from mcp_proxy.core.verdict import Verdict
 from mcp_proxy.layers.chain import Forward
 from mcp_proxy.layers.circuit import Circuit, Limits, Ticket
 
+# Seconds until it is worth to ask again while the target is away: the monitor looks for it every
+# second and closes its circuit, so that nobody need wait until the circuit is probed.
+_AWAY = 5.0
 # Tool names come from callers. The least recently used circuits are forgotten beyond this.
 _CIRCUITS_LIMIT = 1000
 
@@ -47,11 +51,11 @@ class Breaker:
         self._rng = rng
         self._deadline = deadline  # seconds; see _departed
         self._among = among  # what tells the tools of one target from those of another
-        self._target = self._new(f"target {target}")
+        self._target = self._new(f"target {target}", _AWAY)
         self._circuits: OrderedDict[str, Circuit] = OrderedDict()
 
-    def _new(self, name: str) -> Circuit:
-        return Circuit(name, self._limits, self._clock, self._rng, self._changed)
+    def _new(self, name: str, patience: float = inf) -> Circuit:
+        return Circuit(name, self._limits, self._clock, self._rng, self._changed, patience=patience)
 
     async def __call__(self, call: Call, forward: Forward) -> Reply:
         """Ask on if the circuits allow it, and tell them what came of it."""

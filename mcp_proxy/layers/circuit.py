@@ -15,6 +15,7 @@ arrives late as the trial call, so outcomes carry the generation of the state th
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple
 
 from pybreaker import (
@@ -109,8 +110,11 @@ class Circuit:
         clock: Clock,
         rng: Callable[[], float],
         told: Callable[[str, str, str], None],
+        *,
+        patience: float = inf,
     ) -> None:
         self.name = name
+        self._patience = patience  # seconds after which who is refused may ask again, at most
         self.opened = 0  # how often, since the start
         self._limits = limits
         self._clock = clock
@@ -223,7 +227,8 @@ class Circuit:
 
     def _refusal(self, left: float) -> CircuitOpenError:
         error = CircuitOpenError(
-            f"The circuit of {self.name} is open: it has kept failing.", retry_after=left
+            f"The circuit of {self.name} is open: it has kept failing.",
+            retry_after=min(left, self._patience),
         )
         error.circuit = self.state
         return error
