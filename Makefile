@@ -7,7 +7,7 @@ PEERS := bench-mcp-proxy bench-fastmcp
 # What the tests run in environments of their own, since it clashes with ours: MCP clients, tools of deploy/
 CLIENTS := mcp1 fastmcp strands deploy
 
-.PHONY: setup run test lint conformance bench bench-check bench-cache bench-memory bench-signals bench-count chaos soak fuzz clean
+.PHONY: setup run test lint conformance bench bench-check bench-cache bench-memory bench-scale bench-million bench-signals bench-count chaos soak fuzz clean
 .DEFAULT_GOAL := run
 
 setup: $(VENV)/.ready $(CLIENTS:%=$(VENV)-%/.ready) $(VENV)-deploy/bin/helm  ## make .venv and install the locked requirements
@@ -50,6 +50,12 @@ bench-cache: $(VENV)/.ready  ## what a hit costs with few and with many keys, an
 
 bench-memory: $(VENV)/.ready  ## what is held while large bodies pass and many streams are open
 	@$(BIN)/python -m benchmarks.memory
+
+bench-scale: $(VENV)/.ready  ## many keys, tools and sessions against few, two workers against one, the start
+	@$(BIN)/python -m benchmarks.scale
+
+bench-million: $(VENV)/.ready  ## what a million mixed calls leave behind; about ten minutes
+	@$(BIN)/python -m benchmarks.million
 
 bench-signals: $(VENV)/.ready  ## what events, log, metrics and traces cost, as shares of a call
 	@$(BIN)/python -m benchmarks.signals

@@ -23,6 +23,17 @@ wrk.body = os.getenv("BODY")
 for name, value in string.gmatch(os.getenv("HEADERS"), "([^:\\n]+): ([^\\n]+)") do
   wrk.headers[name] = value
 end
+local many = tonumber(os.getenv("MANY"))
+if many > 1 then
+  local body, headers = wrk.body, wrk.headers
+  function request()
+    local number, said = math.random(many), {}
+    for name, value in pairs(headers) do
+      said[name] = string.gsub(value, "@", number)
+    end
+    return wrk.format(nil, nil, said, (string.gsub(body, "@", number)))
+  end
+end
 """
 # Linux: utime and stime are the 14th and 15th field of /proc/<pid>/stat, 11 and 12 after the name.
 _TIMES = slice(11, 13)
@@ -37,6 +48,7 @@ class Request:
     url: str
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+    many: int = 1  # above 1: each "@" in body and headers is a number up to this, at random
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +167,7 @@ class Stage:
             env={
                 **os.environ,
                 "BODY": request.body.decode(),
+                "MANY": str(request.many),
                 "HEADERS": "\n".join(f"{name}: {value}" for name, value in request.headers.items()),
             },
             capture_output=True,

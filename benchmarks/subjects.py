@@ -30,6 +30,24 @@ async def rpc(request: web.Request) -> web.Response:
     return web.Response(body=json.dumps(answer).encode(), headers=HEADERS)
 
 
+def sessions():
+    """Answer as `rpc` does, and open a session for whoever asks: they are counted, and never lost."""
+    opened = 0
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal opened
+        asked = json.loads(await request.read() or b"{}")
+        if asked.get("method") != "initialize":
+            return await rpc(request)
+        opened += 1
+        result = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}}
+        result["serverInfo"] = {"name": "bench", "version": "1"}
+        body = json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}).encode()
+        return web.Response(body=body, headers={**HEADERS, "Mcp-Session-Id": f"s{opened}"})
+
+    return answer
+
+
 def passing(upstream: str):
     """Pass every request on and its answer back: the floor of an uncached call."""
 
@@ -76,6 +94,7 @@ async def serve(kind: str, port: int, upstream: str) -> None:
     answering = {
         "fixed": lambda: fixed,
         "rpc": lambda: rpc,
+        "sessions": sessions,
         "slow": slow,
         "pass": lambda: passing(upstream),
     }[kind]
