@@ -47,7 +47,6 @@ COPY mcp_proxy mcp_proxy
 RUN /opt/backend/bin/python -m hatchling build --target wheel \
   && pip --python /opt/venv/bin/python install --no-deps --no-index \
       --no-warn-script-location --root /own dist/*.whl
-COPY deploy/ready.py /own/opt/venv/share/mcp-sidecar/
 # The rules for the bundled basic server; not in force until MCP_CONFIG_FILE names them.
 COPY config/mcp_proxy.toml /own/etc/mcp-sidecar/
 # A checkout under a narrow umask would leave files that the user of the image cannot read.
@@ -65,7 +64,7 @@ USER 10001:10001
 EXPOSE 8000
 # It asks the port of MCP_PORT: a port given as `run --port` is not seen.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=10s --retries=3 \
-  CMD ["python", "-I", "/opt/venv/share/mcp-sidecar/ready.py"]
+  CMD ["mcp-sidecar", "ready"]
 ENTRYPOINT ["mcp-sidecar"]
 CMD ["run"]
 # Last, since they differ from build to build:

@@ -1,6 +1,5 @@
 """The command line: `run` and `tail`; the other commands are files of their own (commands)."""
 
-import asyncio
 import os
 import signal
 import sys
@@ -83,7 +82,9 @@ def tail(source: str | None, **typed: Any) -> None:
     MCP_PORT). A file is followed through rotation; a live stream is taken up again where it broke
     off.
     """
-    from mcp_proxy import tail as tailing  # noqa: PLC0415 - --help stays quick
+    import asyncio  # noqa: PLC0415 - --help stays quick, and a health check cheap
+
+    from mcp_proxy import tail as tailing  # noqa: PLC0415
     from mcp_proxy.edge.follow import NoEventsError  # noqa: PLC0415
     from mcp_proxy.layers.clock import SystemClock  # noqa: PLC0415
 

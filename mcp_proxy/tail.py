@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from mcp_proxy.core.addresses import own_url
 from mcp_proxy.core.clock import Clock
 from mcp_proxy.core.readable import Style, plain, readable, wants_colour
 from mcp_proxy.core.sieve import LOST, Sieve, moment
@@ -104,15 +105,6 @@ def is_fed(descriptor: int) -> bool:
     except OSError:
         return False
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
-
-
-def own_url(environ: Mapping[str, str]) -> str:
-    """Return where the sidecar of this environment listens."""
-    host = environ.get("MCP_HOST") or "localhost"
-    if host in {"0.0.0.0", "::"}:  # noqa: S104 - every address: then this one, too
-        host = "localhost"
-    host = f"[{host}]" if ":" in host else host
-    return f"http://{host}:{environ.get('MCP_OPS_PORT') or environ.get('MCP_PORT') or 8000}"
 
 
 def opened(

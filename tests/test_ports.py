@@ -14,7 +14,7 @@ from mcp_proxy.ports import cautions, open_ports
 from mcp_proxy.settings import Loader, Settings
 from tests.edge.wire import sidecar as opened
 from tests.edge.wire import unused_port
-from tests.test_cli import ROOT, process
+from tests.test_cli import process
 
 URL = "http://localhost:1"
 TOKEN = "a token of some length"
@@ -152,8 +152,8 @@ def test_the_health_check_of_the_image_finds_the_probes(*, ops: bool) -> None:
 
         def looked() -> int:
             ran = subprocess.run(
-                [sys.executable, "-I", str(ROOT / "deploy" / "ready.py")],
-                env={"PATH": "", "MCP_PORT": main, **environ},
+                [sys.executable, "-m", "mcp_proxy", "ready"],
+                env={"PATH": "", "HTTP_PROXY": "http://127.0.0.1:9", "MCP_PORT": main, **environ},
                 capture_output=True,
                 check=False,
             )

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
+from mcp_proxy.core.addresses import own_url
 from mcp_proxy.core.readable import Style
 from mcp_proxy.core.sieve import Sieve
 from mcp_proxy.edge.files import File, Pipe
 from mcp_proxy.edge.follow import Live
-from mcp_proxy.tail import Asked, Screen, asked, event_in, found, is_fed, opened, own_url, tail
+from mcp_proxy.tail import Asked, Screen, asked, event_in, found, is_fed, opened, tail
 from tests.fakes import FakeClock, within
 
 ROOT = Path(__file__).parents[1]

@@ -4,9 +4,9 @@ import click
 
 from mcp_proxy.commands.options import as_json, environment
 from mcp_proxy.commands.output import say_json
+from mcp_proxy.core.addresses import own_url
 from mcp_proxy.core.clients import CLIENTS
 from mcp_proxy.edge.admin import base_of
-from mcp_proxy.tail import own_url
 
 
 @click.command

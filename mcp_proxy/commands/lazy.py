@@ -16,6 +16,7 @@ COMMANDS = {
     "config": "Show the settings in force, or what a file may say.",
     "demo": "Show a miss, a hit, an outage and a recovery, with a small server of its own.",
     "doctor": "Look for what may go wrong with these settings, this server and this Redis.",
+    "ready": "Tell by the exit code whether a sidecar is ready: 0 or 1.",
     "reload": "Let a running sidecar read its settings anew, as SIGHUP does.",
     "stats": "Show what a running sidecar has counted.",
 }

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 import click
 
 from mcp_proxy.commands.options import environment
+from mcp_proxy.core.addresses import own_url
 from mcp_proxy.edge.admin import Admin, NoAnswerError
-from mcp_proxy.tail import own_url
 
 T = TypeVar("T")
 

@@ -1,6 +1,7 @@
 """The addresses of the server behind, as it may know itself and as clients must not see it."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -99,3 +100,12 @@ def _userinfo(parts: SplitResult) -> tuple[str, str] | None:
     if not parts.username and not parts.password:
         return None
     return unquote(parts.username or ""), unquote(parts.password or "")
+
+
+def own_url(environ: Mapping[str, str]) -> str:
+    """Return where the sidecar of this environment listens."""
+    host = environ.get("MCP_HOST") or "localhost"
+    if host in {"0.0.0.0", "::"}:  # noqa: S104 - every address: then this one, too
+        host = "localhost"
+    host = f"[{host}]" if ":" in host else host
+    return f"http://{host}:{environ.get('MCP_OPS_PORT') or environ.get('MCP_PORT') or 8000}"
