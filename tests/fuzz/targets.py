@@ -305,7 +305,7 @@ def _express() -> tuple[Express, list[Call]]:
     never: Any = None  # what is read here is answered at once
     express = Express()
     express.adopt(
-        Lane(traffic, marks, stacks, lambda _: reply, lambda _: "r", clock, never, Held(1 << 20))
+        Lane(traffic, marks, stacks, lambda _: reply, lambda: "r", clock, never, Held(1 << 20))
     )
     lines_of = KNOWN.split(b"\r\n")[1:-2]
     raw = tuple(
