@@ -23,15 +23,10 @@ wrk.body = os.getenv("BODY")
 for name, value in string.gmatch(os.getenv("HEADERS"), "([^:\\n]+): ([^\\n]+)") do
   wrk.headers[name] = value
 end
-local many = tonumber(os.getenv("MANY"))
+local many, raw = tonumber(os.getenv("MANY")), os.getenv("RAW")
 if many > 1 then
-  local body, headers = wrk.body, wrk.headers
   function request()
-    local number, said = math.random(many), {}
-    for name, value in pairs(headers) do
-      said[name] = string.gsub(value, "@", number)
-    end
-    return wrk.format(nil, nil, said, (string.gsub(body, "@", number)))
+    return (string.gsub(raw, "@@@@@@", 100000 + math.random(many)))
   end
 end
 """
@@ -48,7 +43,16 @@ class Request:
     url: str
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
-    many: int = 1  # above 1: each "@" in body and headers is a number up to this, at random
+    # above 1: "@@@@@@" in body and headers is one of so many numbers of six digits, at random
+    many: int = 1
+
+    @property
+    def raw(self) -> str:
+        """Return it as it goes out; wrk itself puts headers in another order in each process."""
+        place, _, path = self.url.removeprefix("http://").partition("/")
+        headers = {"Host": place, **self.headers, "Content-Length": str(len(self.body))}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        return f"POST /{path} HTTP/1.1\r\n{lines}\r\n{self.body.decode()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +172,7 @@ class Stage:
                 **os.environ,
                 "BODY": request.body.decode(),
                 "MANY": str(request.many),
+                "RAW": request.raw,
                 "HEADERS": "\n".join(f"{name}: {value}" for name, value in request.headers.items()),
             },
             capture_output=True,

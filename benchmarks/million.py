@@ -41,11 +41,11 @@ class Sample:
 
 def loads(port: int) -> list[Request]:
     """Return what the load generators send; the first one only reads."""
-    read = rest("read_accounts").replace(b'"limit": 10', b'"limit": @')
-    in_session = {**HEADERS, "Mcp-Session-Id": "s@", "MCP-Protocol-Version": "2025-11-25"}
+    read = rest("read_accounts").replace(b'"limit": 10', b'"limit": @@@@@@')
+    in_session = {**HEADERS, "Mcp-Session-Id": "s@@@@@@", "MCP-Protocol-Version": "2025-11-25"}
     return [
         replace(request(port, read), many=3000),
-        replace(request(port, rest("write_@")), many=2000),
+        replace(request(port, rest("write_@@@@@@")), many=2000),
         replace(request(port, rpc("write_account"), "/mcp"), headers=in_session, many=SESSIONS),
     ]
 
