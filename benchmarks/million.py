@@ -66,7 +66,7 @@ def run(stage: Stage, wanted: int) -> list[Sample]:
             time.sleep(_REST)
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/metrics") as answer:
                 told = json.load(answer)
-            under_way = told["requests"]["in_flight"]
+            under_way = told["in_flight"]
             seen = Sample(sent, process.memory("VmRSS"), process.descriptors(), under_way)
             samples.append(seen)
             print(seen, file=sys.stderr)
