@@ -304,7 +304,7 @@ async def streams(upstream: int, count: int) -> list[Seen]:
         for number in ("first", "second"):
             process.forget_peak()
             before, descriptors = process.memory("VmRSS"), process.descriptors()
-            alone = await calls(process.port)
+            alone = await calls(process.port, 10 * CALLS)
             reached = (await told(upstream))["calls"]
             listening = Listening(process.port)
             began = time.perf_counter()
@@ -338,6 +338,8 @@ async def streams(upstream: int, count: int) -> list[Seen]:
                 "calls_that_reached_the_server": then["calls"] - reached,
                 "call_ms_alone": statistics.median(alone),
                 "call_ms": statistics.median(busy),
+                "call_ms_p99_alone": statistics.quantiles(alone, n=100)[-1],
+                "call_ms_p99": statistics.quantiles(busy, n=100)[-1],
                 "call_ms_slowest": max(busy),
             }
             found.append(Seen(number, before, peak, after, figures))

@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 
 import click
 
-from mcp_proxy.commands.options import FAILED, environment
+from mcp_proxy.commands.options import FAILED, as_json, environment
+from mcp_proxy.commands.output import say_json
 from mcp_proxy.core.addresses import own_url
 
 # Seconds; a container's health check has 3 in all.
@@ -19,16 +20,19 @@ _PATIENCE = 2.0
     metavar="URL",
     help="The sidecar; without it that of this machine (MCP_HOST, MCP_OPS_PORT or MCP_PORT).",
 )
-def command(*, url: str | None) -> None:
+@as_json
+def command(*, url: str | None, as_json: bool) -> None:
     """Tell by the exit code whether a sidecar is ready: 0 or 1.
 
     It asks /readyz: 200 from the first moment it listens until it is told to end, whatever the server
     behind it does.
     """
     why = trouble(url or own_url(environment()))
-    if why is not None:
+    if as_json:
+        say_json({"ready": why is None, "why": why})
+    elif why is not None:
         click.echo(why, err=True)
-        sys.exit(FAILED)
+    sys.exit(FAILED if why is not None else 0)
 
 
 def trouble(url: str) -> str | None:
