@@ -61,7 +61,7 @@ def run(stage: Stage, wanted: int) -> list[Sample]:
     with ThreadPoolExecutor(len(asked)) as pool:
         while sent < wanted:
             chosen = asked if len(samples) % 2 else asked[:1]
-            bursts = [pool.submit(stage.burst, one, pid, _BURST, 16) for one in chosen]
+            bursts = [pool.submit(stage.burst, one, pid, _BURST, 6) for one in chosen]
             sent += sum(one.result().requests for one in bursts)
             time.sleep(_REST)
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/metrics") as answer:
