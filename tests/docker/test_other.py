@@ -88,9 +88,13 @@ def test_two_sidecars_share_their_answers(other, trouble):
         port = published(other, it)
 
         def shares() -> bool:
-            """A sidecar that starts drops what there is, and the first hears it in a second."""
+            """A sidecar that starts drops what there is, and the first hears it in a second.
+
+            While a busy machine makes Redis slow (50 ms), nothing is kept.
+            """
             asked = uuid4().hex
-            assert "fwd=miss" in other.read(asked).headers["Cache-Status"]
+            if "fwd=miss" not in other.read(asked).headers["Cache-Status"]:
+                return False
             return "; hit" in other.read(asked, port=port).headers["Cache-Status"]
 
         until(shares, HEALTHY, "the other knows what the first has asked for")
