@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from mcp_proxy.core.addresses import own_url
 from mcp_proxy.core.readable import Style
 from mcp_proxy.core.sieve import Sieve
 from mcp_proxy.edge.files import File, Pipe
@@ -100,21 +99,6 @@ def test_without_a_name_a_pipe_is_read_else_the_sidecar_of_this_machine(tmp_path
     os.close(write)
     assert not is_fed(read)
     assert found("log", {}, read) == "log"
-
-
-@pytest.mark.parametrize(
-    ("environ", "url"),
-    [
-        ({"MCP_PORT": "9"}, "http://localhost:9"),
-        ({"MCP_PORT": "9", "MCP_OPS_PORT": "10"}, "http://localhost:10"),
-        ({"MCP_HOST": "0.0.0.0"}, "http://localhost:8000"),
-        ({"MCP_HOST": "::"}, "http://localhost:8000"),
-        ({"MCP_HOST": "::1", "MCP_PORT": ""}, "http://[::1]:8000"),
-        ({"MCP_HOST": "proxy"}, "http://proxy:8000"),
-    ],
-)
-def test_the_sidecar_of_this_machine(environ: dict[str, str], url: str) -> None:
-    assert own_url(environ) == url
 
 
 def test_a_name_opens_what_it_means(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_proxy.core.addresses import address, of_command
+from mcp_proxy.core.addresses import address, of_command, own_url
 
 
 @pytest.mark.parametrize(
@@ -168,3 +168,18 @@ def test_the_prefix_tells_servers_of_one_origin_apart() -> None:
     """Their circuits, health and metrics bear the name; credentials are not part of it."""
     one, other = (address(f"http://user:secret@host:9000/{path}", "/mcp") for path in "ab")
     assert (one.name, other.name) == ("http://host:9000/a", "http://host:9000/b")
+
+
+@pytest.mark.parametrize(
+    ("environ", "url"),
+    [
+        ({"MCP_PORT": "9"}, "http://localhost:9"),
+        ({"MCP_PORT": "9", "MCP_OPS_PORT": "10"}, "http://localhost:10"),
+        ({"MCP_HOST": "0.0.0.0"}, "http://localhost:8000"),
+        ({"MCP_HOST": "::"}, "http://localhost:8000"),
+        ({"MCP_HOST": "::1", "MCP_PORT": ""}, "http://[::1]:8000"),
+        ({"MCP_HOST": "proxy"}, "http://proxy:8000"),
+    ],
+)
+def test_the_sidecar_of_this_machine(environ: dict[str, str], url: str) -> None:
+    assert own_url(environ) == url
