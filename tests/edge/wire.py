@@ -21,6 +21,7 @@ from mcp_proxy.ports import Ports, open_ports
 from mcp_proxy.settings import Loader
 from mcp_proxy.signals import schemas
 from mcp_proxy.signals.logs import Log
+from tests.fakes import settle
 
 BOUND = 5.0  # seconds; no wait of these tests is longer
 _LIMIT = 1 << 26
@@ -173,6 +174,7 @@ class Upstream:
 
     async def stop(self) -> None:
         self._server.close()
+        await settle()  # what was accepted is made a task of
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -193,6 +195,8 @@ class Upstream:
         self._connections += 1
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # also where it is cancelled before its first step: then no `finally` of its own runs
+        task.add_done_callback(lambda _: writer.close())
 
     async def _serve(
         self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
