@@ -10,13 +10,12 @@ from asyncio import Lock, to_thread
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from hashlib import sha256
-from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from mcp_proxy import shown
+from mcp_proxy import behind, shown
 from mcp_proxy.core import capture, scopes
-from mcp_proxy.core.addresses import Address, address, of_command
+from mcp_proxy.core.addresses import Address
 from mcp_proxy.core.budget import Budget
 from mcp_proxy.core.call import Call, Headers, RawHeaders, Reply
 from mcp_proxy.core.clock import Clock
@@ -68,8 +67,6 @@ from mcp_proxy.signals.metrics import Metrics
 from mcp_proxy.signals.prometheus import FRESH, Prometheus, Reached, Seen
 from mcp_proxy.signals.said import Said
 from mcp_proxy.signals.view import Answered, View
-from mcp_proxy.stdio.bridge import Bridge
-from mcp_proxy.stdio.child import Command
 from mcp_proxy.stores.board import Board, BoardShelf, Notice
 from mcp_proxy.stores.fanout import Fanout
 from mcp_proxy.stores.memory import MemoryShelf
@@ -123,7 +120,7 @@ class Sidecar:
             self.errors.take,
             debug=signals.lowest_level == "debug",
         )
-        self._addresses = self._read_addresses()
+        self._addresses = behind.addresses(settings)
         # all workers have one, or a loop through two of them went unnoticed for a while
         self.pseudonym = f"mcp-sidecar-{place.name if place else token_hex(4)}"
         self.fanout = self._fanout(renderer)
@@ -131,7 +128,7 @@ class Sidecar:
         self.metrics = Metrics()
         self.shelf: Shelf | None = self._open_shelf() if settings.cache.on else None
         # --- the server behind
-        self.bridge = self._bridge(environ or {})
+        self.bridge = behind.bridge(settings, environ or {}, self._clock, self._emit, self._tasks)
         self.pools: Pools = open_pools(
             settings.upstream.connections,
             settings.upstream.streams_limit,
@@ -334,28 +331,6 @@ class Sidecar:
             self._emit,
             epoch=clock.epoch,
             strategy=cache.strategy,
-        )
-
-    def _read_addresses(self) -> list[Address]:
-        host = self._settings.upstream.own_host
-        if command := self._settings.upstream.arguments:
-            return [of_command(Path(command[0]).name)]
-        mcp_path = self._settings.server.mcp_path
-        urls = self._settings.upstream.url or ()
-        found = [address(url.get_secret_value(), mcp_path) for url in urls]
-        return [one.also(host) if host else one for one in found]
-
-    def _bridge(self, environ: Mapping[str, str]) -> Bridge | None:
-        upstream = self._settings.upstream
-        if not upstream.arguments:
-            return None
-        return Bridge(
-            Command(upstream.arguments, upstream.command_cwd, environ),
-            self._settings.server.mcp_path,
-            upstream.command_sessions,
-            clock=self._clock,
-            emit=self._emit,
-            spawn=self._tasks,
         )
 
     def _targets(self) -> list[Target]:
@@ -586,7 +561,7 @@ class Sidecar:
     def departures(self) -> int:
         """Return how often the server may have gone away: one that restarts fast refuses nobody."""
         commands = self.bridge.departures if self.bridge else 0
-        return self.fleet.departures + self.pools.broken + commands
+        return self.fleet.departures + self.pools.broken.number + commands
 
     def stranded(self, session_id: str) -> bool:
         """Tell whether the target on which a session lived is away, while another is there."""

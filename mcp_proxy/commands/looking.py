@@ -3,18 +3,16 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from mcp_proxy import behind
 from mcp_proxy.commands.options import environment
-from mcp_proxy.core.addresses import Address, address, of_command
+from mcp_proxy.core.addresses import Address
 from mcp_proxy.core.clock import Clock
 from mcp_proxy.edge.look import Look
 from mcp_proxy.edge.names import Names
 from mcp_proxy.edge.pool import open_pools
 from mcp_proxy.layers.clock import SystemClock, Tasks
-from mcp_proxy.stdio.bridge import Bridge
-from mcp_proxy.stdio.child import Command
 from mcp_proxy.upstream.discovery import Answer, Discovery
 
 _SECONDS = 5.0  # as the health monitor waits
@@ -89,34 +87,21 @@ async def looking(settings: Any) -> AsyncIterator[list[Looker]]:
                     Look(where.base, pools.streams, _SECONDS, upstream.own_host),
                     server.mcp_path,
                 )
-                for where in _addresses(upstream, server.mcp_path)
+                for where in behind.addresses(settings)
             ]
         finally:
             await pools.aclose()
 
 
-def _addresses(upstream: Any, mcp_path: str) -> list[Address]:
-    if upstream.arguments:
-        return [of_command(Path(upstream.arguments[0]).name)]
-    return [address(url.get_secret_value(), mcp_path) for url in upstream.url]
-
-
 @asynccontextmanager
 async def _running(settings: Any, clock: Clock) -> AsyncIterator[str | None]:
     """Run a server that is a command as long as it is looked at; yields its socket."""
-    upstream = settings.upstream
-    if not upstream.arguments:
+    tasks = Tasks()
+    # what goes wrong shows in what is found
+    bridge = behind.bridge(settings, environment(), clock, lambda *_, **__: None, tasks)
+    if bridge is None:
         yield None
         return
-    tasks = Tasks()
-    bridge = Bridge(
-        Command(upstream.arguments, upstream.command_cwd, environment()),
-        settings.server.mcp_path,
-        upstream.command_sessions,
-        clock=clock,
-        emit=lambda *_, **__: None,  # what goes wrong shows in what is found
-        spawn=tasks,
-    )
     bridge.start()
     try:
         await bridge.settled(_SECONDS)

@@ -8,7 +8,7 @@ from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
 from mcp_proxy.core.errors import OverloadedError
 from mcp_proxy.edge.names import Names
-from mcp_proxy.edge.silence import Connector
+from mcp_proxy.edge.silence import Broken, Connector
 
 # Python servers commonly close idle connections at 5 s (uvicorn); a connection that both sides
 # think is theirs to use is lost at that edge (2.5 % of POSTs, none with half the server's time).
@@ -37,6 +37,7 @@ class Pools:
     once: aiohttp.ClientSession  # for calls that may not be repeated
     streams: aiohttp.ClientSession
     names: Names
+    broken: Broken
     socket: str | None = None  # where all of them lead, instead of an address
     open_streams: int = 0  # event streams, WebSockets and other bodies that still flow
 
@@ -70,12 +71,6 @@ class Pools:
             protocol.close()
 
     @property
-    def broken(self) -> int:
-        """Return how many connections the server has given up, or died with."""
-        connectors = [session.connector for session in self._all]
-        return sum(one.broken for one in connectors if isinstance(one, Connector))
-
-    @property
     def _all(self) -> tuple[aiohttp.ClientSession, ...]:
         return self.calls, self.once, self.streams
 
@@ -91,20 +86,21 @@ def open_pools(connections: int, streams: int, names: Names, socket: str | None 
 
     All of them lead to a Unix socket where its path is given.
     """
+    broken = Broken()
+
+    def session(limit: int, idle: float = _IDLE) -> aiohttp.ClientSession:
+        if socket is not None:  # of the bridge, which wants a connection for each request
+            return _session(aiohttp.UnixConnector(socket, limit=limit, force_close=True))
+        kept = {"keepalive_timeout": idle, "ttl_dns_cache": _DNS_SECONDS}
+        return _session(Connector(broken, resolver=names, limit=limit, **kept))
+
     return Pools(
-        _session(_connector(names, connections, _IDLE, socket)),
-        _session(_connector(names, connections, _IDLE_ONCE, socket)),
-        _session(_connector(names, streams + _SPARE, _IDLE, socket)),
+        session(connections),
+        session(connections, _IDLE_ONCE),
+        session(streams + _SPARE),
         names,
+        broken,
         socket,
-    )
-
-
-def _connector(names: Names, limit: int, idle: float, socket: str | None) -> aiohttp.BaseConnector:
-    if socket is not None:  # of the bridge, which wants a connection for each request
-        return aiohttp.UnixConnector(socket, limit=limit, force_close=True)
-    return Connector(
-        resolver=names, limit=limit, keepalive_timeout=idle, ttl_dns_cache=_DNS_SECONDS
     )
 
 

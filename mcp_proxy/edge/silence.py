@@ -19,6 +19,17 @@ if TYPE_CHECKING:
     from aiohttp.tracing import Trace
 
 
+class Broken:
+    """Count connections that the server has given up, or died with."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def add(self) -> None:
+        """Count one."""
+        self.number += 1
+
+
 class Silent(ResponseHandler):
     """Close a connection on which something comes that nobody has asked for."""
 
@@ -43,16 +54,12 @@ class Silent(ResponseHandler):
 
 
 class Connector(aiohttp.TCPConnector):
-    """Keep connections that are silent while they wait."""
+    """Keep connections that are silent while they wait, and count those that break."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, broken: Broken, **settings: Any) -> None:
         super().__init__(**settings)
-        self.broken = 0  # connections that the server has given up, or died with
-        made: Any = partial(Silent, asyncio.get_running_loop(), self._one_broke)
+        made: Any = partial(Silent, asyncio.get_running_loop(), broken.add)
         self._factory = made
-
-    def _one_broke(self) -> None:
-        self.broken += 1
 
     def _release(
         self, key: "ConnectionKey", protocol: ResponseHandler, *, should_close: bool = False
