@@ -1,9 +1,10 @@
 """Counts of this process, for `/api/metrics` and `/metrics`."""
 
 import re
+from array import array
 from bisect import bisect_left
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any, NamedTuple
@@ -34,6 +35,27 @@ _NOTHING_KEPT = {"entries": 0, "bytes": 0, "evicted": 0}
 _FAILED = frozenset({Verdict.TOOL_FAILED, Verdict.UPSTREAM_FAILED, Verdict.BUSY})
 
 
+class _Recent:
+    """The seconds of the last _SAMPLES calls, in no order.
+
+    Eight bytes each: as objects in a deque they are 32, 16 MiB with all rows full
+    (docs/performance.md).
+    """
+
+    __slots__ = ("_next", "seconds")
+
+    def __init__(self, seconds: Sequence[float] = ()) -> None:
+        self.seconds = array("d", seconds)
+        self._next = 0
+
+    def append(self, seconds: float) -> None:
+        if len(self.seconds) < _SAMPLES:
+            self.seconds.append(seconds)
+        else:
+            self.seconds[self._next] = seconds
+            self._next = (self._next + 1) % _SAMPLES
+
+
 @dataclass(slots=True)
 class _Row:
     """What is known of one tool or method."""
@@ -46,7 +68,7 @@ class _Row:
     cache: Counter[str] = field(default_factory=Counter)
     codes: Counter[str] = field(default_factory=Counter)
     invalidations: int = 0  # how often its calls made stored answers invalid
-    recent: deque[float] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
+    recent: _Recent = field(default_factory=_Recent)
     buckets: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
     exemplars: dict[int, tuple[str, float]] = field(default_factory=dict)  # by bucket, the latest
 
@@ -88,7 +110,7 @@ class _Row:
             "cache": dict(self.cache),
             "codes": dict(self.codes),
             "invalidations": self.invalidations,
-            "recent": list(self.recent) if samples else [],
+            "recent": self.recent.seconds.tolist() if samples else [],
             "buckets": list(self.buckets),
             "exemplars": list(self.exemplars.items()),
         }
@@ -105,7 +127,7 @@ class _Row:
             Counter(said["cache"]),
             Counter(said["codes"]),
             said["invalidations"],
-            deque(said["recent"]),
+            _Recent(said["recent"]),
             said["buckets"],
             {bucket: (trace, seconds) for bucket, (trace, seconds) in said["exemplars"]},
         )
@@ -141,7 +163,7 @@ class _Row:
             "cache": {**self.cached(), **held},
             "latency_ms": {
                 "mean": milliseconds(self.seconds / self.requests if self.requests else 0.0),
-                **percentiles(self.recent),
+                **percentiles(self.recent.seconds),
             },
         }
 
@@ -167,7 +189,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._rows: dict[tuple[str, str], _Row] = {}
-        self._recent: deque[float] = deque(maxlen=_SAMPLES)
+        self._recent = _Recent()
         self._uncounted: list[Outcome] = []
         self._settled = False  # all rows are full, and of names that were right once
         self.in_flight = 0
@@ -213,7 +235,8 @@ class Metrics:
             if key != _OTHERS and not row.verdicts[Verdict.OK.value]:
                 others = self._rows.setdefault(_OTHERS, _Row())
                 others.merge(self._rows.pop(key))
-                others.recent.extend(row.recent)
+                for seconds in row.recent.seconds:
+                    others.recent.append(seconds)
                 return True
         self._settled = True
         return False
@@ -247,7 +270,7 @@ class Metrics:
         for (service, tool), row in list(self._rows.items()):
             rows.append((service, tool, row.report(samples=samples)))
             await sleep(0)
-        recent = list(self._recent) if samples else []
+        recent = self._recent.seconds.tolist() if samples else []
         return {"in_flight": self.in_flight, "recent": recent, "rows": rows}
 
     @classmethod
@@ -259,17 +282,16 @@ class Metrics:
         Percentiles are of the last calls of each, together: they cannot be made of percentiles.
         """
         whole = cls()
-        whole._recent = deque()
         for report in reports:
             whole.in_flight += report["in_flight"]
-            whole._recent.extend(report["recent"])
+            whole._recent.seconds.extend(report["recent"])
             for service, tool, said in report["rows"]:
                 row, more = whole._rows.get((service, tool)), _Row.of(said)
                 if row is None:
                     whole._rows[service, tool] = more
                 else:
                     row.merge(more)
-                    row.recent.extend(more.recent)
+                    row.recent.seconds.extend(more.recent.seconds)
                 await sleep(0)
         return whole
 
@@ -331,7 +353,7 @@ def milliseconds(seconds: float) -> float:
     return round(seconds * 1000, 3)
 
 
-def percentiles(samples: Sequence[float] | deque[float]) -> dict[str, float]:
+def percentiles(samples: Iterable[float]) -> dict[str, float]:
     """Return p50, p95 and p99 in milliseconds (nearest rank)."""
     ordered = sorted(samples)
     if not ordered:

@@ -30,7 +30,7 @@ def test_rows_and_labels_of_ten_times_as_many_tools() -> None:
     assert len(counts._uncounted) < metrics._TOGETHER
     for row in counts._rows.values():
         assert len(row.exemplars) <= len(metrics.BOUNDS) + 1
-        assert len(row.recent) <= metrics._SAMPLES
+        assert len(row.recent.seconds) <= metrics._SAMPLES
 
 
 def test_samples_of_ten_times_as_many_calls() -> None:
@@ -38,7 +38,7 @@ def test_samples_of_ten_times_as_many_calls() -> None:
     for _ in range(10 * metrics._SAMPLES):
         counts.began()
         counts.ended(outcome())
-    assert len(counts._recent) <= metrics._SAMPLES
+    assert len(counts._recent.seconds) <= metrics._SAMPLES
     assert counts.counted()[0].tool == "look"
 
 
