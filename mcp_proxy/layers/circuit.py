@@ -15,6 +15,7 @@ arrives late as the trial call, so outcomes carry the generation of the state th
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from math import inf
 from typing import NamedTuple
 
@@ -121,16 +122,24 @@ class Circuit:
         self._rng = rng
         self._told = told
         self._storage = _Storage(limits, clock)
-        self._breaker = CircuitBreaker(
-            fail_max=limits.failures,
-            state_storage=self._storage,
-            name=name,
-            throw_new_error_on_trip=False,
-        )
         self._until = 0.0  # when an open circuit may be probed
         self._in_a_row = 0  # openings without a success in between
         self._probe: Ticket | None = None  # of this state, or of a past one
         self._breaks = 0  # broken connections that counted
+
+    @cached_property
+    def _breaker(self) -> CircuitBreaker:
+        """Return pybreaker's machine, which most circuits never need: it is made with the first failure.
+
+        It and its state hold each other, so a forgotten one stays until the collector comes: where
+        2000 tools were called in turn, 7000 of them were found, 6 MiB.
+        """
+        return CircuitBreaker(
+            fail_max=self._limits.failures,
+            state_storage=self._storage,
+            name=self.name,
+            throw_new_error_on_trip=False,
+        )
 
     @property
     def state(self) -> str:

@@ -1,5 +1,7 @@
 """One circuit on pybreaker's state machine: against a model, and against pybreaker's own ways."""
 
+import gc
+import weakref
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -317,6 +319,19 @@ def test_tripping_raises_no_error_of_pybreaker() -> None:
         bench.circuit.record(ticket, failed=True)
     bench.circuit.record(ticket, failed=True)
     assert bench.circuit.state == "open"
+
+
+def test_a_circuit_that_never_failed_is_gone_when_it_is_forgotten() -> None:
+    """Names come from callers: what waits for the collector adds up between its visits."""
+    bench = Bench()
+    bench.succeed(3)
+    forgotten = weakref.ref(bench.circuit._storage)
+    gc.disable()
+    try:
+        del bench.circuit
+        assert forgotten() is None
+    finally:
+        gc.enable()
 
 
 def test_nothing_is_excluded_since_that_counts_as_success() -> None:
