@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "security.md").read_text()
 # What grows when something is put into it.
 _GROWS = {
-    *("dict", "set", "list", "deque", "OrderedDict", "defaultdict", "Counter"),
+    *("dict", "set", "list", "deque", "OrderedDict", "defaultdict", "Counter", "array"),
     *("Memo", "Sightings", "lru_cache", "Queue", "WeakValueDictionary", "WeakSet"),
 }
 # Made once, of settings or files, or handed over and gone with its call.

@@ -46,6 +46,11 @@ class Splitter:
     its end is still found.
     """
 
+    __slots__ = (
+        *("_began", "_data", "_first", "_held", "_id"),
+        *("_limit", "_name", "_rest", "_skip_line_feed"),
+    )
+
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._rest = b""

@@ -50,6 +50,7 @@ class Answer(web.StreamResponse):
         elif not self._keep_alive:
             self._lines += "Connection: close\r\n"
         head = head_of(self._status, self._phrase, self._lines)
+        self._lines = ""  # a stream may go on for days
         writer = self._payload_writer = request.writer
         await writer.write(head + body if body else head)
         if body is None:

@@ -99,6 +99,8 @@ def _unanswered() -> UpstreamBrokenError:
 class Ear:
     """Listen to an event stream while its bytes pass unchanged."""
 
+    __slots__ = ("_address", "_call", "_endpoint_due", "_limit", "_listener", "_splitter")
+
     def __init__(self, call: Call, listener: Listener, address: Address, limit: int) -> None:
         self._call = call
         self._listener = listener

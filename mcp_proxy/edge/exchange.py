@@ -14,6 +14,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import Connection
 from aiohttp.http_parser import RawResponseMessage
+from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from mcp_proxy.core.headers import as_bytes
@@ -23,6 +24,9 @@ from mcp_proxy.edge.pool import FIELD_LIMIT, READ_BUFFER
 LARGEST = 65_536
 # Nothing of it ends a line or a target; a lone surrogate stands for a byte that is no UTF-8.
 _NO_TARGET = re.compile(r"[\x00-\x20\x7f\ud800-\udfff]")
+
+
+_NOTHING: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
 
 
 class NeverWrittenError(aiohttp.ClientConnectionResetError):
@@ -64,6 +68,11 @@ class Response:
         """Return what the head says of the body's length."""
         length = self.headers.get("Content-Length")
         return int(length) if length is not None else None
+
+    def forget_head(self) -> None:
+        """Let go of what the head said, when it has been read: a stream may go on for days."""
+        self.headers = _NOTHING
+        self.raw_headers = ()
 
     def _ended(self) -> None:
         connection = self._connection

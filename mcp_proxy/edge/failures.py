@@ -1,6 +1,7 @@
 """Foreign errors become ours at the seam where they arise."""
 
 import asyncio
+from functools import partial
 from typing import Protocol
 
 import aiohttp
@@ -52,17 +53,21 @@ def end_with_connection(response: aiohttp.ClientResponse | Response) -> None:
     if closed is None:
         return  # all of it is in
 
-    def end(_: object) -> None:
-        if not content.is_eof() and content.exception() is None:
-            content.set_exception(aiohttp.ClientPayloadError("the body is no HTTP"))
-
-    def forget() -> None:
-        closed.remove_done_callback(end)
-
+    end = partial(_end, content)
     closed.remove_done_callback(_heard)  # once for a connection that many requests use
     closed.add_done_callback(_heard)
     closed.add_done_callback(end)
-    content.on_eof(forget)
+    content.on_eof(partial(_forget, closed, end))
+
+
+def _end(content: aiohttp.StreamReader, _: "asyncio.Future[None]") -> None:
+    """Let the reader of a body hear that no more of it comes."""
+    if not content.is_eof() and content.exception() is None:
+        content.set_exception(aiohttp.ClientPayloadError("the body is no HTTP"))
+
+
+def _forget(closed: "asyncio.Future[None]", end: "partial[None]") -> None:
+    closed.remove_done_callback(end)
 
 
 def _heard(closed: "asyncio.Future[None]") -> None:

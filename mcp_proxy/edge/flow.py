@@ -26,7 +26,7 @@ async def write_stream(
     try:
         await answer.prepare(request)
         with heartbeat.on(answer) if heartbeat else nullcontext() as pulse:
-            async with visit.until_drained(pulse) if visit else nullcontext():
+            async with visit.of(pulse) if visit else nullcontext():
                 async for piece in stream:
                     if pulse is not None:
                         pulse.sent(piece)

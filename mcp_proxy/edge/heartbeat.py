@@ -4,8 +4,7 @@ Load balancers and browsers close what is silent for a minute; a comment is no e
 (WHATWG HTML, 9.2).
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Self
 
 from mcp_proxy.core.clock import Clock, Spawn
 from mcp_proxy.core.sse import Tail
@@ -16,20 +15,32 @@ _LOOKS = 4  # per period: a comment is at most a quarter late
 
 
 class Pulse:
-    """What is known of one stream: when it last said something, and whether an event is open."""
+    """What is known of one stream: when it last said something, and whether an event is open.
 
-    __slots__ = ("_clock", "_tail", "answer", "beats", "last")
+    It is a block, in which the stream is looked after.
+    """
 
-    def __init__(self, answer: Answer, clock: Clock) -> None:
+    __slots__ = ("_heartbeat", "_tail", "answer", "beats", "last")
+
+    def __init__(self, answer: Answer, heartbeat: "Heartbeat") -> None:
         self.answer = answer
-        self._clock = clock
-        self.last = clock.now()
+        self._heartbeat = heartbeat
+        self.last = heartbeat.clock.now()
         self.beats = False  # a comment is under way, and its reader takes nothing
         self._tail = Tail()
 
+    def __enter__(self) -> Self:
+        """Begin."""
+        self._heartbeat.begin(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+        self._heartbeat.leave(self)
+
     def sent(self, piece: bytes) -> None:
         """Take note of a piece that goes out."""
-        self.last = self._clock.now()
+        self.last = self._heartbeat.clock.now()
         self._tail.saw(piece)
 
     @property
@@ -43,30 +54,32 @@ class Heartbeat:
 
     def __init__(self, seconds: float, clock: Clock, spawn: Spawn) -> None:
         self._seconds = seconds  # 0 is off
-        self._clock = clock
+        self.clock = clock
         self._spawn = spawn
         self._open: dict[Pulse, None] = {}
         self._looking = False
 
-    @contextmanager
-    def on(self, answer: Answer) -> Iterator[Pulse]:
-        """Look after a stream in this block."""
-        pulse = Pulse(answer, self._clock)
+    def on(self, answer: Answer) -> Pulse:
+        """Return a block in which a stream is looked after."""
+        return Pulse(answer, self)
+
+    def begin(self, pulse: Pulse) -> None:
+        """Look after a stream from now on."""
         if self._seconds:
             self._open[pulse] = None
             if not self._looking:
                 self._looking = True
                 self._spawn(self._look(), "heartbeat")
-        try:
-            yield pulse
-        finally:
-            self._open.pop(pulse, None)
+
+    def leave(self, pulse: Pulse) -> None:
+        """Look after it no more."""
+        self._open.pop(pulse, None)
 
     async def _look(self) -> None:
         try:
             while self._open:
-                await self._clock.sleep(self._seconds / _LOOKS)
-                due = self._clock.now() - self._seconds
+                await self.clock.sleep(self._seconds / _LOOKS)
+                due = self.clock.now() - self._seconds
                 for pulse in list(self._open):
                     if pulse.last <= due and not pulse.beats:
                         self._spawn(self._beat(pulse), "heartbeat")
@@ -76,7 +89,7 @@ class Heartbeat:
     async def _beat(self, pulse: Pulse) -> None:
         # In a task of its own: a reader that takes nothing holds up nobody else's comment.
         if pulse in self._open and pulse.between_events:
-            pulse.last = self._clock.now()
+            pulse.last = self.clock.now()
             pulse.beats = True
             try:
                 await pulse.answer.write(_COMMENT)

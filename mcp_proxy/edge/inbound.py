@@ -364,8 +364,7 @@ class Inbound:
             lines, data = self._marks.marked(call, reply, body.data)
             return self._answer(call, reply, lines, data)
         assert isinstance(body, Stream)  # the only Upgrade is a Relay
-        lines, _ = self._marks.marked(call, reply, b"")
-        answer = self._answer(call, reply, lines, None)
+        answer = self._answer(call, reply, self._marks.marked(call, reply, b"")[0], None)
         events = rules.media_type(reply.headers) == EVENT_STREAM
         readable = events and "Content-Encoding" not in reply.headers
         await write_stream(

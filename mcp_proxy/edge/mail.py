@@ -78,10 +78,12 @@ def owing_in(address: str, said: dict[str, Any]) -> Owing | None:
 class Box:
     """Listen to a stream for its address and for answers; one without an address owes none."""
 
+    __slots__ = ("_address", "_boxes", "_owed", "_splitter")
+
     def __init__(self, boxes: Boxes, limit: int) -> None:
         self._boxes = boxes
         self._splitter = sse.Splitter(limit)
-        self._owed: set[int] = set()
+        self._owed: set[int] | None = None  # nothing can be until an address is known
         self._address: str | None = None  # "" is none
 
     @property
@@ -92,17 +94,20 @@ class Box:
     def saw(self, piece: bytes) -> None:
         """Take note of what the stream says."""
         for event in self._splitter.feed(piece) if self._address != "" else ():
-            if event.lost:
-                self._owed.clear()  # most likely an answer; whose cannot be told
-            elif self._address is not None:
+            if self._address is not None:
                 self._settle(event)
             elif event.data:
                 address = target(event.data) if event.name == b"endpoint" else ""
                 self._address = address if len(address) <= _LONGEST else ""
                 if self._address:  # two streams of one address cannot be told apart
-                    self._owed = self._boxes.setdefault(self._address, self._owed)
+                    self._owed = self._boxes.setdefault(self._address, set())
 
     def _settle(self, event: sse.Event) -> None:
+        if not self._owed:
+            return
+        if event.lost:
+            self._owed.clear()  # most likely an answer; whose cannot be told
+            return
         said = message_in(event.data)
         if said is not None and jsonrpc.is_response(said):
             self._owed.discard(mark(said.get("id")))

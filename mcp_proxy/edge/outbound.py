@@ -328,25 +328,17 @@ class Outbound:
         around: Callable[[Stream, Pieces], Pieces] | None = None,
     ) -> Stream:
         """Return the rest of a response as a stream that counts while it is open."""
-
-        async def pieces() -> Pieces:
-            for piece in begun:
-                yield piece
-            try:
-                while piece := await response.content.readany():
-                    yield piece
-            except FAILURES as failure:
-                raise failed(failure) from None
-
-        async def release() -> None:
-            self._pools.ended()
-            response.close()
-
+        if isinstance(response, Response):
+            response.forget_head()
         self._pools.open_streams += 1
-        stream = Stream(pieces(), release)
+        stream = Stream(_pieces(response.content, begun), partial(self._release, response))
         if around is not None:
             stream.wrap(lambda inner: around(stream, inner))
         return stream
+
+    async def _release(self, response: aiohttp.ClientResponse | Response) -> None:
+        self._pools.ended()
+        response.close()
 
     async def _read_events(
         self, call: Call, response: aiohttp.ClientResponse | Response, headers: CIMultiDict[str]
@@ -372,6 +364,16 @@ class Outbound:
         if path is None:
             return location
         return f"{call.peer.scheme}://{call.peer.host}{path}" if call.peer.host else path
+
+
+async def _pieces(content: aiohttp.StreamReader, begun: list[bytes]) -> Pieces:
+    for piece in begun:
+        yield piece
+    try:
+        while piece := await content.readany():
+            yield piece
+    except FAILURES as failure:
+        raise failed(failure) from None
 
 
 def protocol_of(response: aiohttp.ClientResponse | Response) -> ResponseHandler | None:

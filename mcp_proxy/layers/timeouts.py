@@ -40,10 +40,11 @@ class Together:
         return Bound(self)
 
     def end(self) -> None:
-        """Break all blocks off, those to come as well."""
+        """Break all blocks off that may end now, and those to come."""
         self.over = True
         for bound in list(self._running):
-            self._break(bound)
+            if bound.may_end:
+                self._break(bound)
 
     def begin(self, bound: "Bound") -> "asyncio.Task[object]":
         """Let a block begin."""
@@ -89,6 +90,11 @@ class Bound:
         self.task = self._owner.begin(self)
         self._asked = self.task.cancelling() - self.expired
         return self
+
+    @property
+    def may_end(self) -> bool:
+        """Tell whether it may be broken off now; who may not sees to it that it ends soon."""
+        return True
 
     def break_off(self) -> None:
         """Cancel what is in the block."""

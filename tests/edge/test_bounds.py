@@ -126,11 +126,11 @@ async def test_ten_times_as_many_streams_are_refused(front: Opened, upstream: Up
             await client.send(get("/mcp", "Accept: text/event-stream"))
             statuses.append((await client.head()).status)
         assert statuses == [200] * 5 + [503] * 45
-        assert len(sidecar.sidecar.inbound._listening._open) == 5
+        assert len(sidecar.sidecar.inbound._listening._running) == 5
         assert len(sidecar.sidecar.inbound._heartbeat._open) == 5
     while sidecar.sidecar.pools.open_streams:
         await settle()
-    assert sidecar.sidecar.inbound._listening._open == {}
+    assert sidecar.sidecar.inbound._listening._running == {}
     assert sidecar.sidecar.inbound._heartbeat._open == {}
 
 
