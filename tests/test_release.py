@@ -1,6 +1,7 @@
 """What is handed on: built from a clean tree, the same twice, and fit to run where nothing else is."""
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -10,11 +11,13 @@ import tarfile
 import venv
 import zipfile
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from mcp_proxy import __version__
 from mcp_proxy.edge import dashboard
+from tests.docker.engine import answers
 
 ROOT = Path(__file__).parents[1]
 # Nobody's commits, no engine, and no settings but those that a test makes.
@@ -142,6 +145,40 @@ def test_the_wheel_runs_where_nothing_else_is(dist: Path, tmp_path: Path) -> Non
     assert Path(where.strip()).is_relative_to(site)
     told = run(tmp_path, command, "demo", "--json").stdout
     assert '"ok": true' in told or '"ok":true' in told
+
+
+@pytest.mark.docker
+@pytest.mark.timeout(600)
+def test_the_image_says_of_what_it_is_and_runs(tree: Path, tmp_path: Path) -> None:
+    if not (host := os.environ.get("DOCKER_HOST")) or not answers("docker", "version"):
+        pytest.skip("no Docker engine can be reached")
+    copy, image = tmp_path / "copy", f"mcp-release-{uuid4().hex[:8]}:{__version__}"
+    run(tmp_path, "git", "clone", "--quiet", str(tree), str(copy))
+    given = {"DOCKER_HOST": host, "IMAGE_NAME": image.partition(":")[0]}
+    more = CLEAN | given | {"IMAGE_SOURCE": "https://example.com/s"}
+    subprocess.run(["scripts/release", __version__], cwd=copy, env=more, check=True)
+    try:
+        looked = run_docker("image", "inspect", image)
+        labels = json.loads(looked)[0]["Config"]["Labels"]
+        commit = run(copy, "git", "rev-parse", "HEAD").stdout.strip()
+        prefix = "org.opencontainers.image."
+        assert {
+            one: labels[prefix + one] for one in ("version", "revision", "created", "source")
+        } == {
+            "version": __version__,
+            "revision": commit,
+            "created": run(copy, "git", "log", "-1", "--format=%cI").stdout.strip(),
+            "source": "https://example.com/s",
+        }
+        assert run_docker("run", "--rm", image, "--version") == (
+            f"mcp-sidecar, version {__version__}\n"
+        )
+    finally:
+        run_docker("image", "rm", "--force", image)
+
+
+def run_docker(*line: str) -> str:
+    return subprocess.run(["docker", *line], check=True, capture_output=True, text=True).stdout
 
 
 # --- what is refused
