@@ -38,7 +38,7 @@ class Name:
         place = self.place
         if place is None or place.edition is not edition:
             key = f"{self.label}\n{edition.token}{self.digest}"
-            place = self.place = Place(key, self, edition)
+            place = self.place = Place(key, self.digest, self.scopes, edition)
         return place
 
 
@@ -51,21 +51,22 @@ class Wanted(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where an answer is kept now."""
+    """Where an answer is kept now; it does not name its name, which would make a cycle of each miss."""
 
     key: str
-    name: Name
+    digest: str
+    scopes: tuple[str, ...]
     edition: Edition
 
     @property
     def shown(self) -> str:
         """Return what the key is called for people."""
-        return self.name.digest[:KEY_LENGTH]
+        return self.digest[:KEY_LENGTH]
 
     @property
     def share(self) -> float:
         """Return a number between 0 and 1 that is the key's own."""
-        return int(self.name.digest[:4], 16) / 0xFFFF
+        return int(self.digest[:4], 16) / 0xFFFF
 
 
 class _Asking(NamedTuple):
@@ -181,7 +182,7 @@ class Cache:
 
     async def _still_holds(self, place: Place) -> bool:
         """Tell whether nothing has been made invalid while the server was asked."""
-        now = await self._shelf.edition(place.name.scopes)
+        now = await self._shelf.edition(place.scopes)
         return now is not None and now._replace(storable=True) == place.edition._replace(
             storable=True
         )

@@ -1,6 +1,7 @@
 """Each table of the edge, asked for ten times what it may hold (F28, F46)."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -46,6 +47,36 @@ async def test_heads_of_ten_times_as_many_callers(
     assert 0 < len(app.express._heads) <= express._REMEMBERED
     assert 0 < len(app._passed) <= inbound._REMEMBERED
     assert app._marks._gap_in.cache_info().currsize <= 512
+
+
+async def test_what_a_call_made_waits_for_no_collector(
+    front: Opened, upstream: Upstream, tmp_path: Path
+) -> None:
+    """What holds itself is free only when the collector comes, which takes 100 000 calls."""
+    (tmp_path / "rules.toml").write_text('[tools."look"]\nread_only = true\n')
+    upstream.plays(answer(DONE))
+    sidecar = await front(MCP_CONFIG_FILE=tmp_path / "rules.toml", MCP_LOG_LEVEL="error")
+
+    async def ask(client: Client, numbers: range) -> None:
+        for number in numbers:
+            for tool in ("look", f"write_{number}"):
+                fields = {"service": "s", "tool_name": tool, "params": {"number": number}}
+                assert (await client.ask(post("/api/call-tool", fields))).status == 200
+
+    async with sidecar.client() as client:
+        await ask(client, range(20))
+        gc.collect()
+        gc.disable()
+        try:
+            await ask(client, range(20, 60))
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+            ours = [one for one in gc.garbage if type(one).__module__.startswith("mcp_proxy")]
+            assert ours == []
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
 
 
 async def test_ten_times_as_many_targets(front: Opened, upstream: Upstream) -> None:
