@@ -84,7 +84,7 @@ class Rescue:
         if message.dialect is Dialect.RPC and message.id is not None:
             if message.method == "server/discover":
                 # anything but a 503 would read as "this is an old server" (SDK 2.3, mode auto)
-                return 503, PROBLEM, problem(error, details)
+                return 503, PROBLEM, problem(error, details, 503)
             return 200, JSON, self._rpc(call, error, details)
         if message.dialect is Dialect.REST:
             text = errors.advice(error, repeatable=call.intent.repeatable)
@@ -130,13 +130,16 @@ class Rescue:
                 stream.verdict = stream.verdict or reply.verdict
 
 
-def problem(error: ProxyError, details: dict[str, object]) -> bytes:
-    """Return an `application/problem+json` text (RFC 9457) with the failure object in it."""
+def problem(error: ProxyError, details: dict[str, object], status: int | None = None) -> bytes:
+    """Return an `application/problem+json` text (RFC 9457) with the failure object in it.
+
+    `status` is that of the answer, where it is not the error's own (section 3.1.2: the same).
+    """
     return orjson.dumps(
         {
             "type": "about:blank",
             "title": error.code.replace("_", " "),
-            "status": error.status,
+            "status": status or error.status,
             "detail": error.message,
             **details,
         }

@@ -140,6 +140,14 @@ async def test_discovery_while_the_server_is_down_gets_the_real_status() -> None
     assert answer.headers["Retry-After"] == "30"
 
 
+async def test_discovery_says_one_status_in_the_head_and_in_the_body() -> None:
+    """RFC 9457 section 3.1.2; a broken connection is a 502 elsewhere."""
+    error = UpstreamBrokenError("The connection broke.", delivered=Delivery.UNKNOWN)
+    answer = await answered(error, call(READ, rpc("server/discover")))
+    assert (answer.status, said(answer)["status"]) == (503, 503)
+    assert said(answer)["code"] == "upstream_broken"
+
+
 @pytest.mark.parametrize(
     "message",
     [rpc("notifications/initialized", None), tool(request_id=None), Message()],
