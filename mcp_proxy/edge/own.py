@@ -124,7 +124,9 @@ class Own:
                     {},
                     **{"Retry-After": str(whole_seconds(wait))},
                 )
-            if hmac.compare_digest(given, f"Bearer {self.token}".encode()):
+            scheme, _, token = given.partition(b" ")
+            right = hmac.compare_digest(token, self.token.encode())
+            if right and scheme.lower() == b"bearer":  # in any case (RFC 9110 section 11.1)
                 return None
             self._guesses.wrong(client, now)
         return problem(

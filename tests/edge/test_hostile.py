@@ -295,6 +295,13 @@ async def test_a_wrong_token_opens_nothing(front: Opened, path: str, said: str) 
     assert TOKEN not in str(heard)
 
 
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+async def test_the_scheme_of_a_token_is_told_in_any_case(front: Opened, scheme: str) -> None:
+    """RFC 9110 section 11.1."""
+    sidecar = await front(MCP_ADMIN_TOKEN=TOKEN)
+    assert (await sidecar.ask(with_token("/api/config", f"{scheme} {TOKEN}"))).status == 200
+
+
 async def test_a_second_authorization_does_not_help(front: Opened) -> None:
     """The first of two counts, whoever added the other."""
     sidecar = await front(MCP_ADMIN_TOKEN=TOKEN)
