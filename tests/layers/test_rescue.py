@@ -294,7 +294,7 @@ class Cut:
         kind: str = "text/event-stream; charset=utf-8",
         style: Style | None = None,
     ) -> bytes:
-        answer = streamed(self.feed, Content_Type=kind)
+        answer = streamed(self.feed, Content_Type=kind)._replace(attempts=2)
         passed = await within(rescue(style)(asked, Script(answer)))
         assert passed is answer
         return await within(read(passed))
@@ -323,6 +323,12 @@ async def test_an_event_stream_that_is_cut_gets_one_final_message(begun: bytes) 
     )  # fmt: skip
     assert cut.feed.body.verdict is Verdict.UPSTREAM_FAILED
     assert cut.feed.released == 1
+
+
+async def test_the_final_message_tells_the_tries_that_went_out() -> None:
+    """docs/errors.md; 0 would say that the server never had the call."""
+    message = last_message(await Cut(b": hi\n\n").through(call(WRITE, tool())))
+    assert message["result"]["_meta"]["mcp_proxy/error"]["attempts"] == 2
 
 
 async def test_the_final_message_of_another_method_is_an_error() -> None:
