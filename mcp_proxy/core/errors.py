@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from math import ceil
 from typing import Any
 
-from mcp_proxy.core.call import Delivery
+from mcp_proxy.core.call import CacheNote, Delivery
 
 
 class ProxyError(Exception):
@@ -49,6 +49,7 @@ class ProxyError(Exception):
         self.attempts = 0
         self.circuit: str | None = None
         self.headers: Mapping[str, str] = {}  # further ones, for the answer
+        self.cache: CacheNote | None = None  # None: the cache was not asked
 
     def retryable(self, *, repeatable: bool) -> bool:
         """Tell whether the caller may send the same call again without harm and with hope."""

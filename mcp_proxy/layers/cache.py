@@ -132,10 +132,10 @@ class Cache:
             return await forward(call)
         ask = _Asking(call._replace(key=own.key), forward, own, await self._place(wanted.shared))
         if not wanted.may_be_old:
-            return await self._kept(ask, await forward(call), why="request")
+            return await self._asked(ask, call, why="request")
         place, frame = await self._found(ask)
         if frame is None:
-            return await self._kept(ask, await forward(ask.call), why="miss")
+            return await self._asked(ask, ask.call, why="miss")
         age = frame.age(self._clock.epoch())
         if age < frame.terms.fresh * (1 - _EARLY):
             return _told(call, frame, age, place)
@@ -177,8 +177,17 @@ class Cache:
                 await outcome.discard()
             return _told(ask.call, frame, age, place, stale="stale-if-error")
         if isinstance(outcome, ProxyError):
+            outcome.cache = CacheNote(forwarded="stale")
             raise outcome
         return await self._kept(ask, outcome, why="stale")
+
+    async def _asked(self, ask: _Asking, call: Call, why: str) -> Reply:
+        try:
+            reply = await ask.forward(call)
+        except ProxyError as error:
+            error.cache = CacheNote(forwarded=why)
+            raise
+        return await self._kept(ask, reply, why)
 
     async def _still_holds(self, place: Place) -> bool:
         """Tell whether nothing has been made invalid while the server was asked."""

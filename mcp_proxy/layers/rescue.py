@@ -74,6 +74,7 @@ class Rescue:
             Whole(body),
             verdict=Verdict.CLIENT_FAULT if error.status < 500 else Verdict.UPSTREAM_FAILED,
             attempts=error.attempts,
+            cache=error.cache,
             error_code=error.code,
         )
 

@@ -95,6 +95,20 @@ def bare(told: Reply) -> CacheNote:
     return told.cache._replace(key="")
 
 
+# --- what was looked for in vain, and could not be had
+
+
+@pytest.mark.parametrize(
+    ("headers", "why"), [({}, "miss"), ({"Cache_Control": "no-cache"}, "request")]
+)
+async def test_a_failure_says_why_the_server_was_asked(headers: dict[str, str], why: str) -> None:
+    """RFC 9211 section 2.2; docs/metrics.md: `bypass` never looks."""
+    bench = Bench()
+    with pytest.raises(UpstreamBrokenError) as failure:
+        await bench.ask(Script(error_of(UpstreamBrokenError)), **headers)
+    assert failure.value.cache == CacheNote(forwarded=why)
+
+
 # --- hits
 
 
@@ -625,6 +639,16 @@ async def test_when_the_time_for_that_is_over_the_server_is_waited_for() -> None
     told = await within(bench.cache(call(STALE, tool()), Script(answer(text="new"))))
     assert b"new" in data(told)
     assert bare(told) == CacheNote(forwarded="stale", stored=True, ttl=100.0)
+
+
+async def test_a_failure_to_fetch_anew_says_that_the_old_answer_is_over() -> None:
+    """RFC 9211 section 2.2."""
+    bench = Bench()
+    await stored(bench)
+    await bench.clock.advance(131)
+    with pytest.raises(DrainingError) as failure:
+        await within(bench.cache(call(STALE, tool()), Script(DrainingError("bye"))))
+    assert failure.value.cache == CacheNote(forwarded="stale")
 
 
 FAILING = [

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mcp_proxy.core import errors
-from mcp_proxy.core.call import Call, Delivery, Reply, Stream, Whole
+from mcp_proxy.core.call import CacheNote, Call, Delivery, Reply, Stream, Whole
 from mcp_proxy.core.errors import (
     CircuitOpenError,
     ProxyError,
@@ -237,6 +237,13 @@ async def test_what_the_client_did_wrong_is_no_failure_of_the_server(
     error.attempts = 2
     answer = await answered(error, call(WRITE))
     assert (answer.verdict, answer.error_code, answer.attempts) == (verdict, kind.code, 2)
+
+
+@pytest.mark.parametrize("note", [None, CacheNote(forwarded="miss")])
+async def test_what_the_cache_did_is_told_of_a_failure_too(note: CacheNote | None) -> None:
+    error = open_circuit()
+    error.cache = note
+    assert (await answered(error, call(READ))).cache == note
 
 
 # --- what passes
