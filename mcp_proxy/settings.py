@@ -34,7 +34,7 @@ from pydantic_settings import (
 )
 
 from mcp_proxy.core.addresses import address
-from mcp_proxy.core.origins import hostname
+from mcp_proxy.core.origins import hostname, ip_literal
 from mcp_proxy.core.peers import network
 from mcp_proxy.core.rates import rate
 from mcp_proxy.core.scopes import of_pattern
@@ -42,6 +42,9 @@ from mcp_proxy.core.scopes import of_pattern
 PREFIX = "MCP_"
 # Of a URL that cannot be used, what is scheme, host, port and path beyond doubt.
 _HARMLESS_URL = re.compile(r"(\w+://)?[\w.-]*(:\d{1,6})?(/[\w./-]*)?")
+# What a browser sends (RFC 6454 section 6.2; extensions have schemes of their own), and a slash.
+_ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^\s/?#*]+/?", re.ASCII | re.IGNORECASE)
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 
 
 class SettingsError(Exception):
@@ -115,6 +118,34 @@ def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _paths(value: tuple[str, ...]) -> tuple[str, ...]:
+    for path in value:
+        if not path.startswith("/"):
+            raise ValueError("paths that begin with /")
+    return value
+
+
+def _hosts(value: tuple[str, ...]) -> tuple[str, ...]:
+    for name in value:
+        if name != "*" and hostname(name) is None and ip_literal(name) is None:
+            raise ValueError("host names such as mcp.example.com, or * for any")
+    return value
+
+
+def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
+    for origin in value:
+        if not _ORIGIN.fullmatch(origin):
+            raise ValueError("origins such as https://app.example.com, or * for any")
+    return value
+
+
+def _header_names(value: tuple[str, ...]) -> tuple[str, ...]:
+    for name in value:
+        if not _TOKEN.fullmatch(name):
+            raise ValueError("names of headers such as X-Client-Version")
+    return value
+
+
 def _host_header(value: str) -> str:
     if hostname(value) is None:
         raise ValueError("upstream, client, or a host name such as mcp.example.com:8080")
@@ -154,6 +185,10 @@ def _scopes(value: tuple[str, ...]) -> tuple[str, ...]:
 
 Scopes = Annotated[tuple[str, ...], AfterValidator(_scopes)]
 Networks = Annotated[Names, AfterValidator(_networks)]
+Paths = Annotated[Names, AfterValidator(_paths)]
+Hosts = Annotated[Names, AfterValidator(_hosts)]
+Origins = Annotated[Names, AfterValidator(_origins)]
+HeaderNames = Annotated[Names, AfterValidator(_header_names)]
 HostHeader = Annotated[str, AfterValidator(_host_header)]
 PublicUrl_ = Annotated[str, AfterValidator(_public_url)]
 Path_ = Annotated[str, AfterValidator(_path)]
@@ -305,11 +340,11 @@ class Server(Section):
     messages_path: Path_ = _is(
         "/messages", "MCP_MESSAGES_PATH", "where legacy HTTP+SSE messages are posted"
     )
-    tool_routes: Names = _is(("/api/call-tool",), "MCP_TOOL_ROUTES", "paths of the REST tool API")
-    allowed_hosts: Names = _is(
+    tool_routes: Paths = _is(("/api/call-tool",), "MCP_TOOL_ROUTES", "paths of the REST tool API")
+    allowed_hosts: Hosts = _is(
         (), "MCP_ALLOWED_HOSTS", "further Host names that are served; * is any"
     )
-    allowed_origins: Names = _is(
+    allowed_origins: Origins = _is(
         (), "MCP_ALLOWED_ORIGINS", "further Origins of pages that may ask; * is any"
     )
     trusted_proxies: Networks = _is(
@@ -400,7 +435,7 @@ class Cache(Section):
         "MCP_CACHE_SHARE_PUBLIC",
         "share answers between callers where the server says cacheScope: public",
     )
-    ignore_headers: Names = _is(
+    ignore_headers: HeaderNames = _is(
         (), "MCP_CACHE_IGNORE_HEADERS", "headers that change no answer, beside the known ones"
     )
     redis_url: RedisUrl | None = _is(
