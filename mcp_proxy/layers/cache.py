@@ -256,13 +256,14 @@ class Cache:
         if data is None or answer is None:
             return note
         terms = freshness.terms(ask.call, answer)
-        stored = self._clock.epoch() - freshness.age_of(reply.headers)
+        age = freshness.age_of(reply.headers)
+        stored = self._clock.epoch() - age
         frame = answers.framed(ask.call, reply, data, stored=stored, terms=terms)
         if frame is None or not any(terms):
             return note
         place = ask.shared if ask.shared and freshness.is_public(answer) else ask.own
         await self._shelf.put(place.key, pack(frame), frame.kept)
-        return note._replace(stored=True, ttl=terms.fresh, key=place.shown)
+        return note._replace(stored=True, ttl=terms.fresh - age, key=place.shown)
 
 
 def _told(call: Call, frame: Frame, age: float, place: Place, *, stale: str = "") -> Reply:

@@ -143,6 +143,14 @@ async def test_what_speaks_of_one_exchange_is_not_told_again() -> None:
     assert dict(hit.headers) == {"Content-Type": "application/json", "X-Kept": "yes"}
 
 
+async def test_what_was_kept_on_its_way_here_is_fresh_for_less() -> None:
+    """RFC 9111 section 4.2.3, RFC 9211 section 2.4: the first answer says what is left, too."""
+    bench, origin = Bench(), Script(answer(Age="100"))
+    first = await bench.ask(origin)
+    assert bare(first) == CacheNote(forwarded="miss", stored=True, ttl=200.0)
+    assert bare(await bench.ask(origin)) == CacheNote(hit=True, ttl=200.0, age=100.0)
+
+
 async def test_a_rest_answer_is_told_again_byte_for_byte() -> None:
     bench = Bench()
     origin = Script(reply(body=b' {"success": true, "data": 1e400} '))
