@@ -118,14 +118,31 @@ def read_loosely(data: bytes) -> Any:
     """Return the value of an answer that is only judged, if any client could read it.
 
     orjson refuses what Python and JavaScript write and read: lone surrogates, NaN, 1e400, a BOM.
-    A server whose clients are content has not failed. Raises ValueError when nobody could.
+    A server whose clients are content has not failed. Raises ValueError when nobody could, or
+    when it is too deep for us.
     """
     with suppress(ValueError):
         return orjson.loads(data)
     try:
-        return json.loads(data.decode("utf-8-sig"))
+        return json.loads(data.decode("utf-8-sig"), parse_int=_any_integer)
     except RecursionError as error:
         raise ValueError(str(error)) from None
+
+
+def _any_integer(text: str) -> float:
+    # Python refuses to read more than 4300 digits, others do; no double has more than 309
+    return int(text) if len(text) < 400 else float(text)
+
+
+def is_too_deep(data: bytes) -> bool:
+    """Tell whether an answer could not be read for its depth, which others may well follow."""
+    try:
+        json.loads(data.decode("utf-8", "replace"), parse_int=_any_integer)
+    except RecursionError:
+        return True
+    except ValueError:
+        pass
+    return False
 
 
 class Vocabulary:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import orjson
 
 from mcp_proxy.core.message import Dialect, Message, is_name
-from mcp_proxy.core.reading import Json, Vocabulary, read_loosely, read_object
+from mcp_proxy.core.reading import Json, Vocabulary, is_too_deep, read_loosely, read_object
 from mcp_proxy.core.verdict import Verdict
 
 _FIELDS = Vocabulary("service", "tool_name", "params")
@@ -36,7 +36,7 @@ def judge_answer(data: bytes, down_patterns: Sequence[str] = ()) -> Verdict:
     try:
         answer = read_loosely(data)
     except ValueError:
-        return Verdict.UPSTREAM_FAILED
+        return Verdict.OK if is_too_deep(data) else Verdict.UPSTREAM_FAILED
     if not isinstance(answer, dict):
         return Verdict.UPSTREAM_FAILED
     if answer.get("success") is not False:

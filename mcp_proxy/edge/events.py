@@ -12,7 +12,7 @@ from mcp_proxy.core.call import Call, Delivery, Pieces, Stream
 from mcp_proxy.core.clock import Clock
 from mcp_proxy.core.errors import UpstreamBrokenError
 from mcp_proxy.core.intent import Stack
-from mcp_proxy.core.reading import read_answer, read_loosely
+from mcp_proxy.core.reading import is_too_deep, read_answer, read_loosely
 from mcp_proxy.core.verdict import Verdict
 from mcp_proxy.edge.failures import FAILURES, failed
 
@@ -134,12 +134,12 @@ class Ear:
     async def _hear(self, stream: Stream, event: sse.Event) -> None:
         if event.id:
             stream.resumable = True
-        if event.lost and self._call.message.id is not None:
-            stream.verdict = stream.verdict or Verdict.OK  # most likely the answer
         # loosely: a client may well read what is too odd for us to decide on
         message = message_in(event.data)
         if message is not None:
             await self._heed(stream, event, message)
+        elif self._call.message.id is not None and (event.lost or is_too_deep(event.data)):
+            stream.verdict = stream.verdict or Verdict.OK  # most likely the answer
 
     async def _heed(self, stream: Stream, event: sse.Event, message: dict[str, Any]) -> None:
         if "method" not in message or jsonrpc.wants_client(message):

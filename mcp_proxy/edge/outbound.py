@@ -31,7 +31,7 @@ from mcp_proxy.core.intent import Stack
 from mcp_proxy.core.memo import Memo
 from mcp_proxy.core.message import Dialect
 from mcp_proxy.core.metadata import WELL_KNOWN, PublicUrl
-from mcp_proxy.core.reading import read_answer
+from mcp_proxy.core.reading import is_too_deep, read_answer
 from mcp_proxy.core.verdict import Verdict, judge_status
 from mcp_proxy.edge.events import Ear, Listener, message_in, only_answer, stranger
 from mcp_proxy.edge.exchange import LARGEST, Exchange, NeverWrittenError, Response
@@ -308,6 +308,8 @@ class Outbound:
         if message.dialect is Dialect.REST:
             return rest.judge_answer(data, self._wire.down_patterns)
         said = message_in(data)
+        if said is None and is_too_deep(data):
+            return Verdict.OK  # most likely the answer
         if jsonrpc.is_stranger(said, message):
             self._pools.distrust(protocol_of(response))
             raise stranger()

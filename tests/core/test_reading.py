@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mcp_proxy.core.reading import (
     AmbiguousError,
     Vocabulary,
+    is_too_deep,
     read_answer,
     read_json,
     read_loosely,
@@ -224,11 +225,21 @@ def test_an_answer_with_two_readings_is_none(data: bytes) -> None:
         (b'{"a":1e400}', {"a": float("inf")}),
         (b'\xef\xbb\xbf{"a":1}', {"a": 1}),
         (b'{"a":1,"a":2}', {"a": 2}),
+        (b'{"id":7,"a":' + b"1" * 5000 + b"}", {"id": 7, "a": float("inf")}),
     ],
 )
 def test_an_answer_that_clients_can_read_can_be_judged(data: bytes, value: Any) -> None:
     """F14: it passes unchanged; a server whose clients are content has not failed."""
     assert read_loosely(data) == value
+
+
+@pytest.mark.parametrize(
+    ("data", "deep"),
+    [*((data, True) for data in DEEP), (b"[" * 300 + b"]" * 300, False), (b"\xff", False)],
+)
+def test_what_is_too_deep_for_us_is_told_from_what_is_wrong(data: bytes, *, deep: bool) -> None:
+    """JavaScript and Go follow deeper than any reader here."""
+    assert is_too_deep(data) is deep
 
 
 @pytest.mark.parametrize("data", [b"", b'{"a":1', b"<html>", b'{"a":"caf\xe9"}', b"{'a':1}"])

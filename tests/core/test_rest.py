@@ -87,6 +87,7 @@ def test_what_the_server_could_read_otherwise_is_opaque(body: object) -> None:
         (b"<html>", Verdict.UPSTREAM_FAILED),
         (b"[]", Verdict.UPSTREAM_FAILED),
         (b"null", Verdict.UPSTREAM_FAILED),
+        (b'{"data":' + b"[" * 10_000 + b"]" * 10_000 + b"}", Verdict.OK),
     ],
 )
 def test_a_200_is_judged_by_what_it_says(answer: bytes, verdict: Verdict) -> None:

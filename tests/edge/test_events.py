@@ -723,3 +723,16 @@ async def test_a_legacy_message_drops_stored_answers(front: Opened, upstream: Up
     assert "hit" in (await sidecar.ask(LIST))["Cache-Status"]
     await sidecar.ask(post("/messages/?s=1", tool("salesforce_create")))
     assert "stored" in (await sidecar.ask(LIST))["Cache-Status"]
+
+
+@pytest.mark.parametrize("as_event", [True, False])
+async def test_an_answer_that_is_too_deep_to_be_judged_is_an_answer(
+    front: Opened, upstream: Upstream, *, as_event: bool
+) -> None:
+    """It passes as it is, once: JavaScript and Go read it, so the server has not failed."""
+    body = b'{"jsonrpc":"2.0","id":1,"result":{"tools":' + b"[" * 2000 + b"]" * 2000 + b"}}"
+    said = event(body) if as_event else body
+    upstream.plays(answer(said, kind="text/event-stream" if as_event else "application/json"))
+    heard = await (await front()).ask(LIST)
+    assert (heard.status, heard.body) == (200, said)
+    assert len(upstream.asked) == 1
