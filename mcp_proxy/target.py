@@ -237,7 +237,10 @@ class Target:
         )
 
     async def _probe(self) -> Probe:
-        found = await self._look.ask("GET", self._common.settings.upstream.health_path, {})
+        upstream = self._common.settings.upstream
+        found = await self._look.ask(
+            "GET", upstream.health_path, {}, connect=upstream.connect_timeout
+        )
         if isinstance(found, str):
             return Probe(connected=found != "upstream_unreachable", trouble=found)
         status, _, body = found

@@ -23,14 +23,25 @@ class Look:
         self._base = base
         self._host = {"Host": host} if host else {}
         self._session = session
-        self._timeout = aiohttp.ClientTimeout(total=seconds)
+        self._seconds = seconds
 
     async def ask(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes = b""
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        *,
+        connect: float | None = None,
     ) -> tuple[int, dict[str, str], bytes] | str:
-        """Return status, headers by lower-cased name and body, or the code of what went wrong."""
+        """Return status, headers by lower-cased name and body, or the code of what went wrong.
+
+        With `connect`, seconds to connect in beside those for the answer, a server that lets
+        nobody connect is told from one that is silent.
+        """
+        limits = aiohttp.ClientTimeout(total=self._seconds + (connect or 0.0), sock_connect=connect)
         try:
-            async with self._asked(method, path, headers, body, self._timeout) as response:
+            async with self._asked(method, path, headers, body, limits) as response:
                 data = b""
                 while len(data) < _BODY_LIMIT and (piece := await response.content.readany()):
                     data += piece

@@ -226,6 +226,30 @@ async def test_a_server_that_accepts_nobody_is_unreachable(front: Opened) -> Non
             one.close()
 
 
+async def test_the_probe_of_a_server_that_accepts_nobody_finds_it_away(front: Opened) -> None:
+    """DESIGN section 6: 503 if no target is reachable; a probe that never connected closes nothing."""
+    full = socket_without_room()
+    try:
+        url = f"http://localhost:{full[0].getsockname()[1]}"
+        sidecar = await front(
+            MCP_UPSTREAM_URL=url,
+            MCP_CONNECT_TIMEOUT="0.05",
+            MCP_HEALTH_INTERVAL="0.05",
+            MCP_RESTART_GRACE="0",
+            MCP_MAX_RETRIES="0",
+            MCP_CB_FAILURE_THRESHOLD="1",
+        )
+        (target,) = sidecar.sidecar.targets
+        found = await target.monitor.look()
+        assert (found.connected, found.trouble) == (False, "upstream_unreachable")
+        assert (await sidecar.ask(get("/api/health"))).status == 503
+        await target.monitor.look()
+        assert details(await sidecar.ask(WRITE))["code"] == "circuit_open"
+    finally:
+        for one in full:
+            one.close()
+
+
 async def test_a_write_that_was_not_sent_is_tried_again(front: Opened, upstream: Upstream) -> None:
     """F1: while the server starts, here: between two tries."""
     await upstream.stop()
