@@ -38,7 +38,10 @@ class Stream:
     Whoever consumes a stream calls `aclose()` in the end, also when it never began to read.
     """
 
-    __slots__ = ("_endings", "_release", "_wraps", "asking", "failure", "resumable", "verdict")
+    __slots__ = (
+        *("_endings", "_release", "_wraps"),
+        *("asking", "error_code", "failure", "resumable", "verdict"),
+    )
 
     def __init__(
         self, pieces: Pieces, release: Callable[[], Awaitable[None]] | None = None
@@ -50,6 +53,7 @@ class Stream:
         self.resumable = False
         self.asking = False
         self.failure: Exception | None = None  # why the pieces broke off, if we know better
+        self.error_code: str | None = None  # of the error of ours that is its last event
 
     def __aiter__(self) -> Pieces:
         return self._wraps[-1]

@@ -51,10 +51,15 @@ class Observe:
             raise
         body = reply.body
         if isinstance(body, Stream):
-            body.on_end(lambda: self._report(call, reply, body.verdict or Verdict.LEFT))
+            body.on_end(lambda: self._ended(call, reply, body))
         else:
             self._report(call, reply, reply.verdict)
         return reply
+
+    def _ended(self, call: Call, reply: Reply, stream: Stream) -> None:
+        if stream.error_code is not None:
+            reply = reply._replace(error_code=stream.error_code)
+        self._report(call, reply, stream.verdict or Verdict.LEFT)
 
     def _report(self, call: Call, reply: Reply | None, verdict: Verdict) -> None:
         message = call.message

@@ -121,6 +121,7 @@ class Rescue:
                 if stream.resumable:
                     return
                 stream.verdict = Verdict.UPSTREAM_FAILED
+                stream.error_code = error.code
                 error.attempts = reply.attempts  # no layer counts once the head is out
                 details = errors.details(
                     error, repeatable=call.intent.repeatable, request_id=call.request_id

@@ -277,6 +277,16 @@ async def test_an_event_stream_that_is_cut_has_failed() -> None:
     assert bench.verdicts == [Verdict.UPSTREAM_FAILED]
 
 
+async def test_an_error_that_ends_a_stream_is_told_with_its_code() -> None:
+    """docs/events.md, docs/metrics.md: of an error that the sidecar made."""
+    bench, feed = Bench(), Feed()
+    answer = await bench.ask(streamed(feed))
+    feed.give(error_of(UpstreamTimeoutError))
+    assert b"upstream_timeout" in await within(read(answer))
+    assert [outcome.code for outcome in bench.counts.outcomes] == ["upstream_timeout"]
+    assert [fields["code"] for _, _, fields in bench.told.events] == ["upstream_timeout"]
+
+
 # --- traces
 
 
