@@ -19,8 +19,14 @@ Json = dict[str, Any]
 
 # The largest integer that a double, and so JavaScript, holds exactly (RFC 8259 section 6).
 _LARGEST = 2**53
-# Both are rare in honest traffic and read differently: escapes that make lone surrogates or NUL.
-_ODD_ESCAPE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+# Read differently: escapes that make NUL or lone surrogates. Two that make one character are what
+# Python writes of it by default, and all read them alike.
+_PERHAPS_ODD = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+_NOT_ODD = re.compile(
+    rb"""(?:[^\\]++ | \\[^u] | \\u(?!0000|[dD][89a-fA-F])
+    | \\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})*+""",
+    re.DOTALL | re.VERBOSE,
+)
 
 
 class AmbiguousError(ValueError):
@@ -71,7 +77,7 @@ def read_json(data: bytes) -> Any:
 
     Raises AmbiguousError for everything that is not JSON or that two parsers could read apart.
     """
-    if _ODD_ESCAPE.search(data):
+    if _PERHAPS_ODD.search(data) and not _NOT_ODD.fullmatch(data):
         raise AmbiguousError("NUL or surrogate escape")
     try:
         # strict UTF-8: json.loads(bytes) would guess UTF-16 and UTF-32 and accept surrogates
