@@ -68,7 +68,8 @@ async def only_answer(
         message = read_answer(events[0].data) if len(events) == 1 else None
         if message is None or not _answers(message, call):
             return begun, None
-        with suppress(TimeoutError):
+        # the answer is whole: what breaks from here on does not unsay it
+        with suppress(TimeoutError, *FAILURES):
             async with clock.timeout(_LINGER):
                 while piece := await content.readany():
                     begun.append(piece)

@@ -369,6 +369,23 @@ async def test_a_read_whose_stream_is_cut_is_repeated(front: Opened, upstream: U
     assert (await (await front()).ask(LIST)).body == TOOLS
 
 
+async def test_a_read_whose_stream_is_cut_after_its_answer_has_it(
+    front: Opened, upstream: Upstream
+) -> None:
+    """What breaks then is not the answer: the event was whole."""
+
+    async def cut(exchange: Exchange) -> None:
+        await exchange.send(streamed(), chunk(TOOLS))
+        await settle()
+        exchange.reset()
+
+    upstream.plays(cut)
+    sidecar = await front()
+    assert (await sidecar.ask(LIST)).body == TOOLS
+    assert "hit" in (await sidecar.ask(LIST))["Cache-Status"]
+    assert len(upstream.asked) == 1
+
+
 # --- cut without an answer
 
 
