@@ -248,10 +248,10 @@ class Outbound:
         if response.status == 200 and rules.media_type(headers) == EVENT_STREAM:
             return await self._read_events(call, response, headers)
         if not self._fits(call, response):
-            return self._stream(response, []), by_status
+            return self._stream(call, response, []), by_status
         pieces, complete = await self._collect(response)
         if not complete:
-            return self._stream(response, pieces), by_status
+            return self._stream(call, response, pieces), by_status
         data = b"".join(pieces)
         if response.status == 200:
             data = self._publicly(call, headers, data)
@@ -325,15 +325,24 @@ class Outbound:
 
     def _stream(
         self,
+        call: Call,
         response: aiohttp.ClientResponse | Response,
         begun: list[bytes],
         around: Callable[[Stream, Pieces], Pieces] | None = None,
     ) -> Stream:
-        """Return the rest of a response as a stream that counts while it is open."""
+        """Return the rest of a response as a stream that counts while it is open.
+
+        No try follows one whose answer goes out, so of the silences that end a try only a rule's
+        own still does, and not while the client is asked something: the deadline has the rest.
+        """
         if isinstance(response, Response):
             response.forget_head()
+        silence = call.intent.attempt_timeout
+        bear(response, silence)
         self._pools.open_streams += 1
         stream = Stream(_pieces(response.content, begun), partial(self._release, response))
+        if silence is not None:
+            stream.wrap(lambda inner: _bearing(stream, response, silence, inner))
         if around is not None:
             stream.wrap(lambda inner: around(stream, inner))
         return stream
@@ -346,7 +355,7 @@ class Outbound:
         self, call: Call, response: aiohttp.ClientResponse | Response, headers: CIMultiDict[str]
     ) -> tuple[Body, Verdict]:
         if "Content-Encoding" in headers:  # unreadable, and to be relayed all the same
-            return self._stream(response, []), Verdict.OK
+            return self._stream(call, response, []), Verdict.OK
         begun: list[bytes] = []
         if call.intent.repeatable and call.message.id is not None:
             begun, answer = await only_answer(
@@ -359,7 +368,7 @@ class Outbound:
         # what is cut gets a last event of ours, so the length is not the server's to name
         headers.popall("Content-Length", None)
         ear = Ear(call, self._listener, self._wire.address, self._wire.buffer_limit)
-        return self._stream(response, begun, ear.relay), Verdict.OK
+        return self._stream(call, response, begun, ear.relay), Verdict.OK
 
     def _location(self, call: Call, location: str) -> str:
         path = self._wire.address.reversed(location)
@@ -378,9 +387,29 @@ async def _pieces(content: aiohttp.StreamReader, begun: list[bytes]) -> Pieces:
         raise failed(failure) from None
 
 
+async def _bearing(
+    stream: Stream,
+    response: aiohttp.ClientResponse | Response,
+    silence: float,
+    pieces: Pieces,
+) -> Pieces:
+    async for piece in pieces:
+        yield piece
+        bear(response, None if stream.asking else silence)  # that piece may have asked the client
+
+
 def protocol_of(response: aiohttp.ClientResponse | Response) -> ResponseHandler | None:
     """Return what speaks on the connection of a response, which may have let go of it by now."""
     return response._protocol  # noqa: SLF001 - nobody else knows it
+
+
+def bear(response: aiohttp.ClientResponse | Response, silence: float | None) -> None:
+    """Bound the silence in the rest of an answer, in seconds; None lets it be as long as it likes."""
+    connection = response.connection
+    protocol = connection.protocol if connection is not None else None
+    if protocol is not None and protocol.read_timeout != silence:
+        protocol.read_timeout = silence
+        protocol.start_timeout()
 
 
 def _is_length(name: str) -> bool:

@@ -637,6 +637,54 @@ async def test_the_time_stands_still_while_a_person_is_asked(
         assert await client.chunk() == ANSWER
 
 
+@pytest.mark.parametrize("begins", [PROGRESS, b"id: 1\ndata: \n\n", b": hi\n\n"])
+async def test_a_read_that_streams_has_the_time_of_the_call(
+    front: Opened, upstream: Upstream, begins: bytes
+) -> None:
+    """DESIGN section 4: silence ends a try only if another may follow; none follows this one."""
+
+    async def hangs(exchange: Exchange) -> None:
+        await exchange.left()
+
+    stream = Played()
+    upstream.plays(stream, hangs, hangs, answer(result(1, tools=[])))
+    sidecar = await front(MCP_ATTEMPT_TIMEOUT="0.05", MCP_BACKOFF_BASE="0.001")
+    async with sidecar.client() as client:
+        await client.send(LIST)
+        await stream.says(begins)
+        assert (await client.head()).status == 200
+        assert await client.chunk() == begins
+        # two tries of another read are silent for as long, one after the other
+        assert (await sidecar.ask(post("/mcp", rpc("tools/list", 1, cursor="2")))).status == 200
+        assert len(upstream.asked) == 4
+        await stream.says(TOOLS)
+        assert await client.chunk() == TOOLS
+
+
+async def test_the_silence_of_a_rule_ends_a_stream_too_but_not_while_a_person_is_asked(
+    front: Opened, upstream: Upstream, tmp_path: Any
+) -> None:
+    """DESIGN section 4: rules may narrow the times; the time pauses while the client is asked."""
+    rules = tmp_path / "rules.toml"
+    rules.write_text("[tools.salesforce_create]\nattempt_timeout = 0.05\n")
+    asking, silent = Played(), Played()
+    elicit = event(b'{"jsonrpc":"2.0","id":7,"method":"elicitation/create","params":{}}')
+    upstream.plays(asking, silent)
+    sidecar = await front(MCP_CONFIG_FILE=rules)
+    async with sidecar.client() as asked, sidecar.client() as client:
+        await asked.send(WRITE)
+        await asking.says(elicit)
+        assert (await asked.head()).status == 200
+        assert await asked.chunk() == elicit
+        await client.send(WRITE)
+        await silent.says(PROGRESS)
+        assert (await client.head()).status == 200
+        failed = last_event(await rest(client))["result"]["_meta"]["mcp_proxy/error"]
+        assert (failed["code"], failed["attempts"]) == ("upstream_timeout", 1)
+        await asking.says(ANSWER)
+        assert await asked.chunk() == ANSWER
+
+
 async def test_no_deadline_cuts_a_listening_stream(front: Opened, upstream: Upstream) -> None:
     """DESIGN section 2: the short stack has none."""
     stream, clock = Played(), FakeClock()
