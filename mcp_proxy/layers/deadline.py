@@ -37,7 +37,7 @@ class Deadline:
                 async with self._clock.timeout(self._seconds), self._under_way.within():
                     reply = await answering
             except TimeoutError:
-                error = self._over()
+                error = self._over(_delivered(call))
                 error.attempts = len(call.tried or ())  # the last one is under way
                 raise error from None
         body = reply.body
@@ -58,15 +58,25 @@ class Deadline:
                 except StopAsyncIteration:
                     return
                 except TimeoutError:
-                    raise self._over() from None
+                    raise self._over(Delivery.UNKNOWN) from None
                 yield piece
 
-    def _over(self) -> ProxyError:
+    def _over(self, delivered: Delivery) -> ProxyError:
         if self._under_way.over:
             return DrainingError(
                 "The sidecar is shutting down and cannot wait for the answer any longer.",
-                delivered=Delivery.UNKNOWN,
+                delivered=delivered,
             )
         return DeadlineExceededError(
-            f"The call took longer than {self._seconds:g} s.", delivered=Delivery.UNKNOWN
+            f"The call took longer than {self._seconds:g} s.", delivered=delivered
         )
+
+
+def _delivered(call: Call) -> Delivery:
+    """Return what became of a call that was given up: no try of it may have begun.
+
+    It may have waited for a place, or for a sign of life of its session. A call that may be
+    repeated may share the try of another, so this says nothing of it.
+    """
+    waited = call.tried is not None and not call.tried and not call.intent.repeatable
+    return Delivery.NO if waited else Delivery.UNKNOWN

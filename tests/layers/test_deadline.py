@@ -6,8 +6,11 @@ import pytest
 
 from mcp_proxy.core.call import Call, Delivery, Reply, Stream
 from mcp_proxy.core.errors import DeadlineExceededError, DrainingError, UpstreamBrokenError
+from mcp_proxy.core.intent import Intent
 from mcp_proxy.layers.deadline import Deadline
 from tests.fakes import (
+    READ,
+    WRITE,
     FakeClock,
     Feed,
     Script,
@@ -63,6 +66,28 @@ async def test_a_call_that_takes_too_long_is_given_up() -> None:
     assert raised.value.attempts == 2
     assert raised.value.delivered is Delivery.UNKNOWN
     assert left == [True]
+
+
+@pytest.mark.parametrize(
+    ("intent", "tried", "delivered"),
+    [
+        (WRITE, [], Delivery.NO),
+        (WRITE, ["a"], Delivery.UNKNOWN),
+        (WRITE, None, Delivery.UNKNOWN),  # nobody counts
+        (READ, [], Delivery.UNKNOWN),  # it may have joined another's
+    ],
+)
+async def test_a_write_that_was_never_sent_is_safe_to_send_again(
+    intent: Intent, tried: list[str] | None, delivered: Delivery
+) -> None:
+    """It waited for a place, or for its session: `delivered` says so (DESIGN section 5)."""
+    bench = Bench()
+    asked = call(intent)._replace(tried=tried)
+    task = spawn(bench.deadline(asked, lambda _: asyncio.Event().wait()), "call")
+    await bench.clock.advance(10)
+    with pytest.raises(DeadlineExceededError) as raised:
+        await within(task)
+    assert raised.value.delivered is delivered
 
 
 async def test_an_error_of_the_server_is_no_deadline() -> None:
