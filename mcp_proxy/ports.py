@@ -9,7 +9,8 @@ from typing import Any, Protocol, cast
 from aiohttp import web
 
 from mcp_proxy.core.origins import is_loopback
-from mcp_proxy.edge.descriptors import places, raise_limit
+from mcp_proxy.edge.descriptors import places, raise_limit, refusals
+from mcp_proxy.edge.full import SPARE
 from mcp_proxy.edge.serve import Answering, Limits, Port, listen, twins
 from mcp_proxy.settings import Settings
 
@@ -68,7 +69,12 @@ async def open_ports(
     `kept` are the sockets by which the supervisor of several workers keeps both (workers.py).
     """
     server = settings.server
-    limits = Limits(places(server.connections_limit, raise_limit()), server.head_timeout)
+    descriptors = raise_limit()
+    limits = Limits(
+        places(server.connections_limit, descriptors),
+        server.head_timeout,
+        refusals(SPARE, descriptors),
+    )
     ports = Ports()
     main, operators = (twins(kept[0]), twins(kept[1])) if kept else (None, None)
     asked = [(doors.inbound, server.port, ports.urls, main)]

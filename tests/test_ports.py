@@ -8,7 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from mcp_proxy.edge.descriptors import places, raise_limit
+from mcp_proxy import ports
+from mcp_proxy.edge.descriptors import places, raise_limit, refusals
+from mcp_proxy.edge.full import SPARE
 from mcp_proxy.edge.serve import Limits
 from mcp_proxy.ports import cautions, open_ports
 from mcp_proxy.settings import Loader, Settings
@@ -90,9 +92,37 @@ def test_nobody_is_let_in_who_could_not_be_served() -> None:
     """A call takes two descriptors; the default leaves room for MCP_STREAMS_LIMIT."""
     assert places(25_000, 65_536) == 25_000
     assert places(25_000, 20_000) == 9872
-    assert places(25_000, 100) == 1
+    assert places(25_000, 1024) == 384
+    assert places(25_000, 1) == 1
     assert Limits().connections == loaded().server.connections_limit
     assert loaded().server.connections_limit > loaded().upstream.streams_limit
+
+
+@pytest.mark.parametrize("descriptors", [64, 256, 1024])
+def test_a_few_descriptors_are_enough_for_a_few_clients(descriptors: int) -> None:
+    """A client of MCP holds a stream and calls beside it; a process needs 16 for itself."""
+    clients = places(25_000, descriptors)
+    assert clients >= 16
+    assert 16 + 2 * clients + refusals(SPARE, descriptors) <= descriptors
+    assert refusals(SPARE, 65_536) == SPARE
+
+
+async def test_refusals_are_bounded_by_the_descriptors_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ports, "raise_limit", lambda: 64)
+    async with opened(URL) as front:
+        sidecar = front.sidecar
+
+        class Doors:
+            connections = sidecar.connections
+            inbound = sidecar.inbound
+            ops = None
+
+        held = await open_ports(Doors(), loaded(MCP_PORT="0", MCP_HOST="127.0.0.1"))
+        limits = held.runners[0].server.limits  # type: ignore[union-attr]
+        await held.cleanup()
+    assert (limits.connections, limits.refusals) == (16, 8)
 
 
 def test_who_wants_more_than_the_system_gives_is_told() -> None:

@@ -25,6 +25,16 @@ def places(wanted: int, descriptors: int) -> int:
     """Return how many clients may connect at once, so that each finds a way to the server.
 
     A client's call or stream may take two descriptors, one on either side; taken in without the
-    second, it could only fail.
+    second, it could only fail. Where there are few, the rest makes do with half of them: a client of
+    MCP holds one connection for its stream and needs another for its calls.
     """
-    return max(1, min(wanted, (descriptors - _OTHERS) // 2))
+    others = min(_OTHERS, descriptors // 2)
+    return max(1, min(wanted, (descriptors - others) // 2))
+
+
+def refusals(wanted: int, descriptors: int) -> int:
+    """Return how many may be open at once to hear a refusal: they take of the rest.
+
+    A process without any descriptor left accepts nobody for a second, and reaches no server.
+    """
+    return min(wanted, descriptors // 8)

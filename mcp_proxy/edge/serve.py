@@ -33,6 +33,7 @@ class Limits(NamedTuple):
 
     connections: int = 25_000
     head_timeout: float = 10.0  # seconds; 0 is no limit
+    refusals: int = SPARE  # connections beyond those, that hear why
 
 
 _LIMITS = Limits()
@@ -72,7 +73,7 @@ class Port(web.Server):
         if self.open >= self.limits.connections:
             self.refused += 1
             self.turned_away += 1
-            return Full(self._let_go, silent=self.refused > SPARE)
+            return Full(self._let_go, silent=self.refused > self.limits.refusals)
         self.open += 1
         return Connection(
             self, self.express, self.limits.head_timeout, loop=self._loop, **self._kwargs
