@@ -31,7 +31,7 @@ from mcp_proxy.core.intent import Stack
 from mcp_proxy.core.memo import Memo
 from mcp_proxy.core.message import Dialect
 from mcp_proxy.core.metadata import WELL_KNOWN, PublicUrl
-from mcp_proxy.core.reading import is_too_deep, read_answer
+from mcp_proxy.core.reading import is_too_deep, read_answer, read_loosely
 from mcp_proxy.core.verdict import Verdict, judge_status
 from mcp_proxy.edge.events import Ear, Listener, message_in, only_answer, stranger
 from mcp_proxy.edge.exchange import LARGEST, Exchange, NeverWrittenError, Response
@@ -305,6 +305,8 @@ class Outbound:
         message = call.message
         if not message.wants_answer or "Content-Encoding" in headers:
             return Verdict.OK
+        if is_cut(response.headers, data):
+            raise UpstreamBrokenError("The server's answer was cut.", delivered=Delivery.UNKNOWN)
         if message.dialect is Dialect.REST:
             return rest.judge_answer(data, self._wire.down_patterns)
         said = message_in(data)
@@ -410,6 +412,22 @@ def bear(response: aiohttp.ClientResponse | Response, silence: float | None) -> 
     if protocol is not None and protocol.read_timeout != silence:
         protocol.read_timeout = silence
         protocol.start_timeout()
+
+
+def is_cut(headers: Headers, data: bytes) -> bool:
+    """Tell whether a JSON body that ends with its connection has ended too early.
+
+    Nothing else tells: HTTP/1.0 needs no length, and a server that dies closes in good order.
+    """
+    if any(name in headers for name in ("Content-Length", "Transfer-Encoding")):
+        return False
+    if not rules.is_plain_json(headers):
+        return False
+    try:
+        read_loosely(data)
+    except ValueError:
+        return not is_too_deep(data)
+    return False
 
 
 def _is_length(name: str) -> bool:

@@ -386,6 +386,44 @@ async def test_a_json_answer_cut_between_chunks_is_no_answer(
     assert details(await (await front()).ask(WRITE))["code"] == "upstream_broken"
 
 
+OLD = b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n"
+
+
+@pytest.mark.parametrize("raw", [WRITE, TOOL])
+@pytest.mark.parametrize("said", [MARKS, b""])
+async def test_a_json_answer_that_its_connection_cuts_is_no_answer(
+    front: Opened, upstream: Upstream, raw: bytes, said: bytes
+) -> None:
+    """F3: where no length says so, and the server closes in good order."""
+
+    async def dies(exchange: Exchange) -> None:
+        await exchange.send(OLD + said)
+        exchange.close()
+
+    upstream.plays(dies)
+    found = details(await (await front()).ask(raw))
+    assert (found["code"], found["delivered"], found["retryable"]) == (
+        "upstream_broken", "unknown", False,
+    )  # fmt: skip
+    assert len(upstream.asked) == 1
+
+
+@pytest.mark.parametrize("kind", [b"application/json", b"text/html"])
+async def test_an_answer_that_ends_with_its_connection_passes(
+    front: Opened, upstream: Upstream, kind: bytes
+) -> None:
+    """F14: what is no JSON and does not say so passes unchanged."""
+    said = result(5, content=[]) if b"json" in kind else b"<html>"
+
+    async def ends(exchange: Exchange) -> None:
+        await exchange.send(OLD.replace(b"application/json", kind) + said)
+        exchange.close()
+
+    upstream.plays(ends)
+    heard = await (await front()).ask(WRITE)
+    assert (heard.status, heard.body) == (200, said)
+
+
 async def test_a_page_cut_in_the_middle_is_repeated_while_nobody_saw_it(
     front: Opened, upstream: Upstream
 ) -> None:
