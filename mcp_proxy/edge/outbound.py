@@ -28,6 +28,7 @@ from mcp_proxy.core.call import (
 from mcp_proxy.core.clock import Clock
 from mcp_proxy.core.errors import BadRequestError, UpstreamBrokenError
 from mcp_proxy.core.intent import Stack
+from mcp_proxy.core.keys import Callers
 from mcp_proxy.core.memo import Memo
 from mcp_proxy.core.message import Dialect
 from mcp_proxy.core.metadata import WELL_KNOWN, PublicUrl
@@ -37,6 +38,7 @@ from mcp_proxy.edge.events import Ear, Listener, message_in, only_answer, strang
 from mcp_proxy.edge.exchange import LARGEST, Exchange, NeverWrittenError, Response
 from mcp_proxy.edge.failures import FAILURES, Presence, end_with_connection, failed, noted
 from mcp_proxy.edge.pool import Pools
+from mcp_proxy.edge.silence import caller
 from mcp_proxy.edge.verbatim import sayable
 
 EVENT_STREAM = "text/event-stream"
@@ -88,6 +90,7 @@ class Outbound:
         self._timeouts: Memo[float | None, aiohttp.ClientTimeout] = Memo(100)
         self._urls: Memo[str, URL] = Memo(256)
         self._exchange = Exchange(self._origin, wire.address.prefix)
+        self._callers = Callers()
         # by what a client says with each of its requests
         self._lines: Memo[tuple[RawHeaders, Peer, bool], str] = Memo(_REMEMBERED)
 
@@ -126,6 +129,8 @@ class Outbound:
     async def _sent(self, call: Call, started: float) -> aiohttp.ClientResponse | Response:
         """Send the request; return the response with its head read."""
         body = call.body
+        small = call.raw if call.same is not None else ()
+        caller.set((call.peer.client, self._callers.of(call.headers, small)))
         if not call.intent.repeatable:
             # Let the loop look at its sockets before a pooled write: a connection that the server
             # has closed meanwhile is then noticed (200 of 200), not written to.

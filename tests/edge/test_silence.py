@@ -4,8 +4,9 @@ import itertools
 
 import pytest
 
+from mcp_proxy.edge import silence
 from tests.edge.conftest import Opened
-from tests.edge.wire import Exchange, Upstream, answer, get, post, request
+from tests.edge.wire import Answer, Exchange, Upstream, answer, get, post, request
 from tests.fakes import settle, spawn
 
 EVIL = answer(b"evil")
@@ -101,3 +102,79 @@ async def test_a_connection_that_the_server_gives_up_is_noticed(
     await settle()
     assert sidecar.sidecar.departures - before == (0 if when == "as announced" else 1)
     await asked
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is, no connection has rested for long enough."""
+    monkeypatch.setattr(silence, "_PAUSE", 3600.0)
+
+
+def answers_late(late: list[Exchange], body: bytes) -> Answer:
+    async def answers(exchange: Exchange) -> None:
+        await exchange.send(answer(body))
+        late.append(exchange)
+
+    return answers
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("kind", ASKS)
+@pytest.mark.parametrize("name", ["Authorization", "X-Api-Key", "Cookie", "Mcp-Session-Id"])
+async def test_a_second_answer_that_comes_late_is_not_told_to_another_caller(
+    front: Opened, upstream: Upstream, kind: str, name: str
+) -> None:
+    """HTTP/1.1 numbers no answers: what comes after the next request is taken for its answer."""
+    late: list[Exchange] = []
+
+    async def when_asked(exchange: Exchange) -> None:
+        await late[0].send(answer(b"of alice"))  # once more, on the connection that it came on
+        await settle()
+        await exchange.send(answer(b"of bob"))
+
+    upstream.plays(answers_late(late, b"of alice"), when_asked)
+    sidecar = await front(MCP_MAX_RETRIES=0)
+    asked = [request("GET", "/x", f"{name}: {who}") for who in ("alice", "bob")]
+    if kind == "write":
+        asked = [post("/x", b"{}", f"{name}: {who}") for who in ("alice", "bob")]
+    assert (await sidecar.ask(asked[0])).body == b"of alice"
+    assert (await sidecar.ask(asked[1])).body == b"of bob"
+    assert len(set(upstream.on)) == 2
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize(("said", "connections"), [(EVIL, 3), (b"HTTP/1.1 408 x\r\n\r\n", 2)])
+async def test_where_it_was_caught_the_same_caller_is_careful_too(
+    front: Opened, upstream: Upstream, said: bytes, connections: int
+) -> None:
+    """RFC 9110 section 15.5.9: a 408 only says that the server is tired of waiting."""
+    late: list[Exchange] = []
+    upstream.plays(answers_late(late, b"first"), answer(b"second"), answer(b"third"))
+    sidecar = await front(MCP_MAX_RETRIES=0)
+    assert (await sidecar.ask(get("/a"))).body == b"first"
+    await late[0].send(said)
+    await settle()
+    assert (await sidecar.ask(get("/b"))).body == b"second"
+    assert (await sidecar.ask(get("/c"))).body == b"third"
+    assert len(set(upstream.on)) == connections
+
+
+async def test_a_connection_goes_to_another_caller_after_a_pause(
+    front: Opened, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silence, "_PAUSE", 0.0)
+    sidecar = await front()
+    for who in ("alice", "bob", "carol"):
+        await sidecar.ask(request("GET", "/x", f"Authorization: {who}"))
+    assert len(set(upstream.on)) == 1
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_caller_finds_its_own_connection_among_those_of_others(
+    front: Opened, upstream: Upstream
+) -> None:
+    sidecar = await front()
+    for _ in range(3):
+        for who in ("alice", "bob", "carol"):
+            await sidecar.ask(request("GET", "/x", f"Authorization: {who}"))
+    assert len(set(upstream.on)) == 3
