@@ -147,7 +147,7 @@ class Sidecar:
         )
         captured = capture.arguments if settings.signals.capture == "redacted" else capture.nothing
         self._observe = Observe(self.metrics, self._clock, self._emit, self._upstream, captured)
-        self.deadline = Deadline(settings.server.request_timeout, self._clock)
+        self.deadline = Deadline(settings.server.request_timeout, self._clock, self._tasks)
         self._budget = Budget()
         self._hedge = self._hedging()
         self.admit = self._admit()

@@ -33,14 +33,15 @@ class Stream:
     `verdict` is None until the piece that decides is at hand; it is set before that piece is
     yielded. `resumable` turns true with the first SSE event id, because from then on the client
     may come back with `Last-Event-ID` (MCP 2025-11-25, transports). `asking` is true while a
-    request of the server to the client waits for its answer.
+    request of the server to the client waits for its answer; `question` is the mark of its id
+    (core/jsonrpc), of the last one where there are several.
 
     Whoever consumes a stream calls `aclose()` in the end, also when it never began to read.
     """
 
     __slots__ = (
-        *("_endings", "_release", "_wraps"),
-        *("asking", "error_code", "failure", "resumable", "verdict"),
+        *("_endings", "_release", "_wraps", "asking", "error_code"),
+        *("failure", "question", "resumable", "verdict"),
     )
 
     def __init__(
@@ -52,6 +53,7 @@ class Stream:
         self.verdict: Verdict | None = None
         self.resumable = False
         self.asking = False
+        self.question: int | None = None
         self.failure: Exception | None = None  # why the pieces broke off, if we know better
         self.error_code: str | None = None  # of the error of ours that is its last event
 

@@ -156,6 +156,11 @@ def token(request_id: str | int | None) -> bytes:
     return orjson.dumps(request_id)
 
 
+def mark(request_id: object) -> int:
+    """Return what an id is remembered by: of a fixed size, however long it is."""
+    return hash(str(request_id))
+
+
 def is_response(message: Mapping[str, Any]) -> bool:
     """Tell whether a message answers a request."""
     return "result" in message or "error" in message

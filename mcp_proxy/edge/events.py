@@ -146,6 +146,7 @@ class Ear:
         if "method" not in message or jsonrpc.wants_client(message):
             # a notification in between (progress, a log line) does not end the waiting
             stream.asking = jsonrpc.wants_client(message)
+            stream.question = jsonrpc.mark(message["id"]) if stream.asking else None
         if _answers(message, self._call):
             await self._take_answer(stream, message, event.data)
         elif self._call.message.id is not None and jsonrpc.is_stranger(message, self._call.message):

@@ -58,9 +58,9 @@ class Mail:
         if owed is None:
             return False
         if not owing.owed:
-            owed.discard(mark(owing.id))
+            owed.discard(jsonrpc.mark(owing.id))
         elif len(owed) < _MOST:
-            owed.add(mark(owing.id))
+            owed.add(jsonrpc.mark(owing.id))
         return True
 
 
@@ -110,7 +110,7 @@ class Box:
             return
         said = message_in(event.data)
         if said is not None and jsonrpc.is_response(said):
-            self._owed.discard(mark(said.get("id")))
+            self._owed.discard(jsonrpc.mark(said.get("id")))
 
     def close(self) -> None:
         """Forget the stream."""
@@ -121,11 +121,6 @@ class Box:
 def said_in(call: Call) -> dict[str, Any] | None:
     """Return the message in a request."""
     return message_in(call.body.data) if isinstance(call.body, Whole) else None
-
-
-def mark(request_id: object) -> int:
-    """Return what an id is remembered by: of a fixed size, however long it is."""
-    return hash(str(request_id))
 
 
 def target(endpoint: bytes) -> str:

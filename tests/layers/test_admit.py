@@ -292,7 +292,7 @@ async def test_nobody_waits_for_more_than_half_of_its_own_time() -> None:
 async def test_a_call_within_a_deadline_is_refused_by_us_and_known_not_to_be_delivered() -> None:
     bench = Bench(limit=1, deadline=0.5)
     await bench.asked("a")
-    deadline = Deadline(0.5, bench.clock)
+    deadline = Deadline(0.5, bench.clock, spawn)
 
     async def on(asked: Call) -> Reply:
         return await bench.admit(asked, bench.server)

@@ -17,6 +17,7 @@ from mcp_proxy.layers.cache import Cache
 from mcp_proxy.layers.circuit import Limits
 from mcp_proxy.layers.clock import SystemClock, Tasks
 from mcp_proxy.layers.coalesce import Coalesce
+from mcp_proxy.layers.deadline import Deadline
 from mcp_proxy.layers.ratelimit import Counters, RateLimit, Rates
 from mcp_proxy.layers.timeouts import Timeouts, Together
 from mcp_proxy.stores.memory import MemoryShelf
@@ -24,12 +25,15 @@ from tests.fakes import (
     KEPT,
     WRITE,
     FakeClock,
+    Feed,
     Script,
     Told,
     call,
+    read,
     reply,
     settle,
     spawn,
+    streamed,
     tool,
     within,
 )
@@ -188,6 +192,18 @@ async def test_timers_are_one_a_length() -> None:
         async with together.within():
             pass
     assert not together._running
+
+
+async def test_questions_are_over_with_their_streams() -> None:
+    clock = FakeClock()
+    deadline = Deadline(10.0, clock, spawn)
+    for number in range(100):
+        feed = Feed()
+        answer = await within(deadline(call(), Script(streamed(feed))))
+        feed.give(b"question", b"another", asking=True, question=number)
+        feed.end()
+        await within(read(answer))
+    assert not deadline._asked
 
 
 async def test_tasks_are_let_go_of() -> None:

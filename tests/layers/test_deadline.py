@@ -1,12 +1,14 @@
 """Bound the time a call may take; on a stream, the silence of the server."""
 
 import asyncio
+import json
 
 import pytest
 
 from mcp_proxy.core.call import Call, Delivery, Reply, Stream
 from mcp_proxy.core.errors import DeadlineExceededError, DrainingError, UpstreamBrokenError
-from mcp_proxy.core.intent import Intent
+from mcp_proxy.core.intent import RESPONSE, Intent
+from mcp_proxy.core.jsonrpc import mark
 from mcp_proxy.layers.deadline import Deadline
 from tests.fakes import (
     READ,
@@ -30,7 +32,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.deadline = Deadline(10.0, self.clock)
+        self.deadline = Deadline(10.0, self.clock, spawn)
 
     async def open(self, feed: Feed) -> Reply:
         return await within(self.deadline(call(), Script(streamed(feed))))
@@ -137,6 +139,74 @@ async def test_the_time_stands_still_while_the_client_is_asked() -> None:
     await bench.clock.advance(9)
     assert not task.done()
     await bench.clock.advance(1)
+    assert isinstance(task.exception(), DeadlineExceededError)
+
+
+def answering(session: str, question: object) -> Call:
+    said = json.dumps({"jsonrpc": "2.0", "id": question, "result": {}}).encode()
+    return call(RESPONSE, headers={"Mcp-Session-Id": session}, body=said)
+
+
+async def asked(bench: Bench, feed: Feed, session: str, question: object) -> "asyncio.Task[bytes]":
+    """Return the reading of a stream on which the client is being asked something."""
+    own = call(headers={"Mcp-Session-Id": session})
+    answer = await within(bench.deadline(own, Script(streamed(feed))))
+    task = bench.reading(answer)
+    feed.give(b"question", asking=True, question=mark(question))
+    await bench.clock.advance(3600)
+    assert not task.done()
+    return task
+
+
+async def test_the_time_runs_again_once_the_client_has_answered() -> None:
+    """A server that hangs after it has its answer must not hang its caller."""
+    bench, feed = Bench(), Feed()
+    task = await asked(bench, feed, "s", 7)
+    await within(bench.deadline(answering("s", 7), Script(reply(202))))
+    await bench.clock.advance(9.999)
+    assert not task.done()
+    await bench.clock.advance(0.001)
+    assert isinstance(task.exception(), DeadlineExceededError)
+    assert feed.released == 1
+
+
+async def test_each_piece_restarts_it_then_as_ever() -> None:
+    bench, feed = Bench(), Feed()
+    task = await asked(bench, feed, "s", "q")
+    await within(bench.deadline(answering("s", "q"), Script(reply(202))))
+    await bench.clock.advance(9)
+    feed.give(b".")
+    await bench.clock.advance(9)
+    feed.give(b"another", asking=True, question=mark("r"))
+    await bench.clock.advance(3600)
+    feed.end()
+    assert await within(task) == b"question.another"
+
+
+@pytest.mark.parametrize(
+    "other", [answering("s", 8), answering("t", 7), call(RESPONSE), call(RESPONSE, body=b"")]
+)
+async def test_another_answer_is_not_the_one_that_is_waited_for(other: Call) -> None:
+    bench, feed = Bench(), Feed()
+    task = await asked(bench, feed, "s", 7)
+    await within(bench.deadline(other, Script(reply(202))))
+    await bench.clock.advance(3600)
+    assert not task.done()
+    feed.end()
+    await within(task)
+
+
+async def test_an_answer_that_comes_while_nobody_reads_counts() -> None:
+    bench, feed = Bench(), Feed()
+    answer = await bench.open(feed)
+    assert isinstance(answer.body, Stream)
+    feed.give(b"question", asking=True, question=mark(7))
+    pieces = aiter(answer.body)
+    assert await within(anext(pieces)) == b"question"
+    said = answering("", 7)._replace(headers=call().headers)
+    await within(bench.deadline(said, Script(reply(202))))
+    task = bench.reading(answer)
+    await bench.clock.advance(10)
     assert isinstance(task.exception(), DeadlineExceededError)
 
 

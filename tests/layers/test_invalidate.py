@@ -211,7 +211,9 @@ async def test_a_write_beyond_its_deadline_is_answered_after_the_answers_are_dro
     bench = Bench()
     bench.shelf.let.clear()
     clock = FakeClock()
-    forward = join([Deadline(10.0, clock), bench.invalidate], lambda _: asyncio.Event().wait())
+    forward = join(
+        [Deadline(10.0, clock, spawn), bench.invalidate], lambda _: asyncio.Event().wait()
+    )
     task = spawn(forward(call(WRITE)), "call")
     await clock.advance(10)
     assert (bench.shelf.begun, task.done()) == ([QUARANTINE], False)
