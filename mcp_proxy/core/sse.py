@@ -5,8 +5,10 @@ Source: WHATWG HTML, 9.2 "Server-sent events". Lines end with LF, CR or CRLF, al
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
+_EVENT_END = re.compile(rb"\n\n|\r\r|\r\n\r\n")
 _BOM = b"\xef\xbb\xbf"
 _BOUNDARIES = (b"\n\n", b"\r\r", b"\r\n\r\n")  # of events
 
@@ -121,6 +123,14 @@ class Splitter:
             self._name = value
         elif field == b"id" and b"\x00" not in value:
             self._id = value
+
+
+def parts(piece: bytes) -> list[bytes]:
+    """Cut a piece of a stream behind each event that ends in it, where both line ends are alike."""
+    ends = [found.end() for found in _EVENT_END.finditer(piece)]
+    if not ends or ends == [len(piece)]:
+        return [piece]
+    return [piece[begin:end] for begin, end in pairwise([0, *ends, len(piece)]) if begin < end]
 
 
 # Goes out after half an event, which cannot be taken back: it becomes a whole one of a kind that

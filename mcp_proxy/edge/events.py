@@ -21,8 +21,8 @@ from mcp_proxy.edge.failures import FAILURES, failed
 _LINGER = 0.25  # seconds
 
 
-class _AnsweredTwiceError(Exception):
-    """The server said a second time what it had answered already."""
+class _AnsweredError(Exception):
+    """After its answer the server gave another, to this call or to somebody else's."""
 
 
 class Listener(Protocol):
@@ -112,22 +112,24 @@ class Ear:
 
     async def relay(self, stream: Stream, pieces: Pieces) -> Pieces:
         """Yield the pieces; what they say takes effect before they go out."""
-        shown = b""
+        heard = b""  # and not yielded yet
         try:
-            # the caller has its answer: a second one ends the stream, and is not passed on
-            with suppress(_AnsweredTwiceError):
+            # the caller has its answer: what is no part of it ends the stream, and is not passed on
+            with suppress(_AnsweredError):
                 async for piece in pieces:
-                    shown += piece
-                    for event in self._splitter.feed(piece):
-                        shown = self._with_own_endpoint(event, shown)
-                        await self._hear(stream, event)
-                    if not self._awaits_endpoint(shown):
-                        yield shown
-                        shown = b""
+                    for part in sse.parts(piece):
+                        shown = heard + part
+                        for event in self._splitter.feed(part):
+                            shown = self._with_own_endpoint(event, shown)
+                            await self._hear(stream, event)
+                        heard = shown
+                    if not self._awaits_endpoint(heard):
+                        yield heard
+                        heard = b""
         finally:
             await pieces.aclose()
-        if shown:
-            yield shown
+        if heard:
+            yield heard
         if self._call.message.id is not None and stream.verdict is None:
             # A clean end without an answer is polling if there are event ids, else a lost call.
             raise _unanswered()
@@ -150,7 +152,7 @@ class Ear:
         if _answers(message, self._call):
             await self._take_answer(stream, message, event.data)
         elif self._call.message.id is not None and jsonrpc.is_stranger(message, self._call.message):
-            raise stranger()
+            raise stranger() if stream.verdict is None else _AnsweredError
         elif message.get("method") == "notifications/tools/list_changed":
             await self._listener.tools_changed()
         elif jsonrpc.changes_answers(message) or self._answers_elsewhere(message):
@@ -165,7 +167,7 @@ class Ear:
 
     async def _take_answer(self, stream: Stream, message: dict[str, Any], data: bytes) -> None:
         if stream.verdict is not None:
-            raise _AnsweredTwiceError
+            raise _AnsweredError
         asked = self._call.message
         stream.verdict = jsonrpc.judge_message(message, asked)
         if asked.method == "tools/list" and stream.verdict is Verdict.OK:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_proxy.core.sse import Event, Splitter, Tail, event
+from mcp_proxy.core.sse import Event, Splitter, Tail, event, parts
 
 LIMIT = 1000
 
@@ -192,3 +192,17 @@ def test_the_last_bytes_tell_whether_an_event_is_open(
     for piece in pieces:
         tail.saw(piece)
     assert tail.between_events is between
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"])
+def test_a_piece_is_cut_behind_each_event(end: bytes) -> None:
+    one, two, half = b"data: 1" + end * 2, b"id: 2" + end * 2, b"data: 3" + end
+    assert parts(one + two + half) == [one, two, half]
+    assert parts(one + two) == [one, two]
+    assert parts(one) == [one]
+    assert parts(half) == [half]
+
+
+@given(piece=st.binary(max_size=60))
+def test_cutting_loses_nothing(piece: bytes) -> None:
+    assert b"".join(parts(piece)) == piece

@@ -341,12 +341,26 @@ async def test_what_is_wrong_with_a_streamed_answer_is_named(
     assert len(upstream.asked) == 1
 
 
-async def test_a_second_answer_is_not_passed_on(front: Opened, upstream: Upstream) -> None:
-    done = event(result(1, content=[]))
-    upstream.plays(answer(PROGRESS + done + done, kind="text/event-stream"))
+@pytest.mark.parametrize("again", [event(result(1, content=[2])), event(result(2, content=[2]))])
+@pytest.mark.parametrize("apart", [False, True])
+async def test_what_is_answered_after_the_answer_is_not_passed_on(
+    front: Opened, upstream: Upstream, again: bytes, *, apart: bool
+) -> None:
+    """F15: neither a second answer nor somebody else's; and the caller keeps its own."""
+    said = [PROGRESS + ANSWER, again] if apart else [PROGRESS + ANSWER + again]
+
+    async def tells(exchange: Exchange) -> None:
+        await exchange.send(streamed())
+        for piece in said:
+            await exchange.send(chunk(piece))
+            await settle()
+        await exchange.send(END)
+
+    upstream.plays(tells)
     heard = await (await front()).ask(WRITE)
-    assert heard.body.count(b'"result"') <= 2
+    assert heard.body == PROGRESS + ANSWER
     assert heard.whole
+    assert len(upstream.asked) == 1
 
 
 async def test_a_read_whose_stream_ends_without_answer_is_repeated(
