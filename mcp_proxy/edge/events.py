@@ -112,24 +112,29 @@ class Ear:
 
     async def relay(self, stream: Stream, pieces: Pieces) -> Pieces:
         """Yield the pieces; what they say takes effect before they go out."""
-        heard = b""  # and not yielded yet
+        heard: list[bytes] = []  # and not yielded yet
         try:
             # the caller has its answer: what is no part of it ends the stream, and is not passed on
             with suppress(_AnsweredError):
                 async for piece in pieces:
                     for part in sse.parts(piece):
-                        shown = heard + part
+                        shown = part
                         for event in self._splitter.feed(part):
-                            shown = self._with_own_endpoint(event, shown)
+                            if self._endpoint_due:  # it may have begun in an earlier piece
+                                shown = self._with_own_endpoint(event, b"".join([*heard, shown]))
+                                heard.clear()
                             await self._hear(stream, event)
-                        heard = shown
-                    if not self._awaits_endpoint(heard):
-                        yield heard
-                        heard = b""
+                        heard.append(shown)
+                    whole = b"".join(heard)
+                    if self._awaits_endpoint(whole):
+                        heard = [whole]
+                    else:
+                        yield whole
+                        heard = []
         finally:
             await pieces.aclose()
         if heard:
-            yield heard
+            yield b"".join(heard)
         if self._call.message.id is not None and stream.verdict is None:
             # A clean end without an answer is polling if there are event ids, else a lost call.
             raise _unanswered()
@@ -175,9 +180,9 @@ class Ear:
             if listed is not None:
                 await self._listener.tools_listed(self._call, listed["result"])
 
-    def _awaits_endpoint(self, shown: bytes) -> bool:
+    def _awaits_endpoint(self, heard: bytes) -> bool:
         """Tell whether to hold back what may be the half of an endpoint event."""
-        return self._endpoint_due and self._splitter.mid_event and len(shown) <= self._limit
+        return self._endpoint_due and self._splitter.mid_event and len(heard) <= self._limit
 
     def _with_own_endpoint(self, event: sse.Event, shown: bytes) -> bytes:
         """Point the `endpoint` event of a legacy stream at us (MCP 2024-11-05).
