@@ -1,4 +1,4 @@
-"""Open the ports of a sidecar, and say what is to be thought of before somebody else does."""
+"""Open the ports of a sidecar."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,16 +8,10 @@ from typing import Any, Protocol, cast
 
 from aiohttp import web
 
-from mcp_proxy.core.origins import is_loopback
 from mcp_proxy.edge.descriptors import places, raise_limit, refusals
 from mcp_proxy.edge.full import SPARE
 from mcp_proxy.edge.serve import Answering, Limits, Port, listen, twins
 from mcp_proxy.settings import Settings
-
-# Connections that a small office opens in a day; where descriptors allow fewer, that is told.
-_FEW = 1000
-# Characters of a token that nobody finds by trying.
-_LONG_ENOUGH = 16
 
 
 class Doors(Protocol):
@@ -94,29 +88,3 @@ async def open_ports(
         raise
     doors.connections = ports.connections
     return ports
-
-
-def cautions(settings: Settings) -> list[str]:
-    """Return what an operator should know of the settings; a line of a terminal each."""
-    server = settings.server
-    found = []
-    token = server.admin_token
-    if not is_loopback(server.host):
-        if token is None:
-            found.append(
-                f"MCP_HOST {server.host} is open to others, who may read events and clear the cache: "
-                "set MCP_ADMIN_TOKEN"
-            )
-        elif len(token.get_secret_value()) < _LONG_ENOUGH:
-            found.append(
-                f"MCP_ADMIN_TOKEN has less than {_LONG_ENOUGH} characters: it can be guessed"
-            )
-    asked = ("server", "connections_limit")
-    descriptors = raise_limit()
-    room = places(server.connections_limit, descriptors)
-    if room < server.connections_limit and (room < _FEW or asked in settings.origins):
-        found.append(
-            f"MCP_CONNECTIONS_LIMIT is {server.connections_limit}, but {descriptors} descriptors "
-            f"(ulimit -n) are enough for {room} clients"
-        )
-    return found

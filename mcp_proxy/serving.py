@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -163,6 +163,7 @@ def _assembled(
 ) -> "Sidecar | None":
     """Join everything; return None where the system does not allow it, which is said."""
     from mcp_proxy.assembly import Sidecar  # noqa: PLC0415 - as in serve
+    from mcp_proxy.cautions import cautions  # noqa: PLC0415
 
     place = seat.place if seat else None
     environ = os.environ  # noqa: TID251 - handed on to a command
@@ -176,7 +177,7 @@ def _assembled(
         return None
     foreign.take_over(sidecar.emit, elsewhere=log)
     if seat is None or seat.place.speaks:
-        for warning in (*warnings, *_further_warnings(sidecar, settings)):
+        for warning in (*warnings, *cautions(settings)):
             sidecar.emit("config.warning", "warning", message=warning)
     return sidecar
 
@@ -192,18 +193,6 @@ async def _opened(sidecar: "Sidecar", settings: Settings, seat: Seat | None) -> 
         complain_of_the_port(settings, error)
         await sidecar.aclose()
         return None
-
-
-def _further_warnings(sidecar: "Sidecar", settings: Settings) -> Iterator[str]:
-    """Return what deserves a look, beside what was typed."""
-    from mcp_proxy.ports import cautions  # noqa: PLC0415
-
-    yield from cautions(settings)
-    if any(target.address.ends_at_mcp for target in sidecar.targets):
-        yield (
-            f"the path of MCP_UPSTREAM_URL is MCP_PATH ({settings.server.mcp_path}): it is dropped, "
-            "as clients name it themselves"
-        )
 
 
 class Duties(NamedTuple):

@@ -44,6 +44,7 @@ PREFIX = "MCP_"
 _HARMLESS_URL = re.compile(r"(\w+://)?[\w.-]*(:\d{1,6})?(/[\w./-]*)?")
 # What a browser sends (RFC 6454 section 6.2; extensions have schemes of their own), and a slash.
 _ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^\s/?#*]+/?", re.ASCII | re.IGNORECASE)
+_PATH = re.compile(r"/[^\s?#]*")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 
 
@@ -103,9 +104,15 @@ def _usable_redis(value: SecretStr) -> SecretStr:
     return value
 
 
-def _path(value: str) -> str:
+def _target(value: str) -> str:
     if not value.startswith("/"):
         raise ValueError("a path that begins with /")
+    return value
+
+
+def _path(value: str) -> str:
+    if not _PATH.fullmatch(value):
+        raise ValueError("a path that begins with /, without a query")
     return value
 
 
@@ -120,8 +127,8 @@ def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
 
 def _paths(value: tuple[str, ...]) -> tuple[str, ...]:
     for path in value:
-        if not path.startswith("/"):
-            raise ValueError("paths that begin with /")
+        if not _PATH.fullmatch(path):
+            raise ValueError("paths that begin with /, without a query")
     return value
 
 
@@ -192,6 +199,7 @@ HeaderNames = Annotated[Names, AfterValidator(_header_names)]
 HostHeader = Annotated[str, AfterValidator(_host_header)]
 PublicUrl_ = Annotated[str, AfterValidator(_public_url)]
 Path_ = Annotated[str, AfterValidator(_path)]
+Target = Annotated[str, AfterValidator(_target)]  # with a query, perhaps
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 SecondsOrNone = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]  # 0 switches off
 Delay = Annotated[
@@ -266,7 +274,7 @@ class Upstream(Section):
         "seconds in which calls wait for a server that refuses connections",
     )
     health_interval: Seconds = _is(5.0, "MCP_HEALTH_INTERVAL", "seconds between health probes")
-    health_path: Path_ = _is(
+    health_path: Target = _is(
         "/api/health", "MCP_HEALTH_PATH", "what the probe asks for; any status below 500 is alive"
     )
     health_fall: Count = _is(
@@ -364,7 +372,7 @@ class Server(Section):
         1_048_576, "MCP_BUFFER_LIMIT", "bytes; larger bodies are opaque and streamed"
     )
     max_body_bytes: Bytes = _is(0, "MCP_MAX_BODY_BYTES", "bytes; 413 beyond it; 0 is no limit")
-    held_bytes: Bytes = _is(
+    held_bytes: Annotated[int, Field(ge=1, le=1 << 40)] = _is(
         536_870_912,
         "MCP_HELD_BYTES",
         "bytes of request bodies in memory at once, of all clients; what is more gets a 503",

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 import pytest
 
 from mcp_proxy import ports
+from mcp_proxy.cautions import cautions
 from mcp_proxy.edge.descriptors import places, raise_limit, refusals
 from mcp_proxy.edge.full import SPARE
 from mcp_proxy.edge.serve import Limits
-from mcp_proxy.ports import cautions, open_ports
+from mcp_proxy.ports import open_ports
 from mcp_proxy.settings import Loader, Settings
 from tests.edge.wire import sidecar as opened
 from tests.edge.wire import unused_port
@@ -66,6 +67,19 @@ def test_the_warning_is_an_event_and_can_be_read_on_a_terminal(form: str) -> Non
         else:
             assert b"WARN" in line
             assert b"{" not in line
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("", None), ("/v1", None), ("/mcp", "dropped"), ("/v1/mcp/", "twice"), ("/v1/xmcp", None)],
+)
+def test_the_url_of_the_mcp_endpoint_is_told_from_that_of_the_server(
+    path: str, words: str | None
+) -> None:
+    """DESIGN section 7: its path is dropped if it is MCP_PATH, else a prefix."""
+    said = cautions(loaded(MCP_UPSTREAM_URL=f"http://localhost:1{path}"))
+    assert [words in one for one in said if words] == ([True] if words else [])
+    assert len(said) == bool(words)
 
 
 # --- descriptors

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from mcp_proxy.cautions import cautions
 from mcp_proxy.commands.looking import Found, looking
 from mcp_proxy.commands.options import FAILED, as_json, settings_of, with_settings
 from mcp_proxy.commands.output import cell, say_json, some
@@ -22,6 +23,7 @@ def command(*, probe: bool, as_json: bool, **typed: str | None) -> None:
     health page answers below 500. It is asked for its era of MCP and its tools, and calls none.
     """
     settings, warnings = settings_of(typed)
+    warnings += cautions(settings)
     found = asyncio.run(_found(settings)) if probe else []
     if as_json:
         servers = {"servers": [one.shown() for one in found]} if probe else {}

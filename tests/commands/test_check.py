@@ -8,10 +8,12 @@ from tests.edge.wire import Upstream, answer, unused_port
 
 
 def test_json_says_what_people_are_told() -> None:
-    found = told("check", "--json", "--upstream", "http://h", MCP_PROT="1")
+    found = told("check", "--json", "--upstream", "http://h/mcp", MCP_PROT="1")
     said = json.loads(found.stdout)
     assert (found.exit_code, said["tool_rules"]) == (0, 0)
-    assert said["warnings"] == ["MCP_PROT (environment): unknown variable; did you mean MCP_PORT?"]
+    unknown, dropped = said["warnings"]
+    assert unknown == "MCP_PROT (environment): unknown variable; did you mean MCP_PORT?"
+    assert "it is dropped" in dropped, "what `run` would tell is told here, too"
     assert "servers" not in said
 
 
