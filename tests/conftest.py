@@ -1,6 +1,12 @@
-"""Coverage that does not depend on luck."""
+"""Coverage and signals that do not depend on luck."""
+
+import signal
 
 import pytest
+
+# A shell without job control has what it puts into the background ignore Ctrl-C (POSIX, 2.9.3.1), and
+# so would all programs that tests start, some of which are to be ended by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
