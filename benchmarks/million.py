@@ -26,7 +26,7 @@ from benchmarks.scale import open_sessions
 SESSIONS = 500
 LIMIT = 1024.0  # KiB per 100 000 calls
 _BURST = 20  # seconds
-_REST = 6.0  # seconds: a connection to the server is closed after 4 idle ones
+_REST = 9.0  # seconds: a connection to the server is closed after 4 to 8 idle ones
 
 
 @dataclass(frozen=True, slots=True)

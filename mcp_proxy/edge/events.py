@@ -114,23 +114,17 @@ class Ear:
         """Yield the pieces; what they say takes effect before they go out."""
         heard: list[bytes] = []  # and not yielded yet
         try:
-            # the caller has its answer: what is no part of it ends the stream, and is not passed on
-            with suppress(_AnsweredError):
-                async for piece in pieces:
-                    for part in sse.parts(piece):
-                        shown = part
-                        for event in self._splitter.feed(part):
-                            if self._endpoint_due:  # it may have begun in an earlier piece
-                                shown = self._with_own_endpoint(event, b"".join([*heard, shown]))
-                                heard.clear()
-                            await self._hear(stream, event)
-                        heard.append(shown)
-                    whole = b"".join(heard)
-                    if self._awaits_endpoint(whole):
-                        heard = [whole]
-                    else:
-                        yield whole
-                        heard = []
+            async for piece in pieces:
+                for part in sse.parts(piece):
+                    await self._take_in(stream, part, heard)
+                whole = b"".join(heard)
+                if self._awaits_endpoint(whole):
+                    heard = [whole]
+                else:
+                    yield whole
+                    heard = []
+        except _AnsweredError:
+            pass  # the caller has its answer: what is no part of it ends the stream
         finally:
             await pieces.aclose()
         if heard:
@@ -138,6 +132,15 @@ class Ear:
         if self._call.message.id is not None and stream.verdict is None:
             # A clean end without an answer is polling if there are event ids, else a lost call.
             raise _unanswered()
+
+    async def _take_in(self, stream: Stream, part: bytes, heard: list[bytes]) -> None:
+        """Let what is said take effect, and add it to what goes out."""
+        for event in self._splitter.feed(part):
+            if self._endpoint_due:  # it may have begun in an earlier piece
+                part = self._with_own_endpoint(event, b"".join([*heard, part]))
+                heard.clear()
+            await self._hear(stream, event)
+        heard.append(part)
 
     async def _hear(self, stream: Stream, event: sse.Event) -> None:
         if event.id:

@@ -329,6 +329,7 @@ class Inbound:
         connection = request.protocol
         if isinstance(connection, Connection) and connection.read is not None:
             self.express.learn(connection.remote, *connection.read, call)
+            connection.read = None  # its answer may take days
 
     def _call(
         self, request: web.BaseRequest, request_id: str, arrived: float, message: Message

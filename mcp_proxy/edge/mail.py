@@ -78,11 +78,12 @@ def owing_in(address: str, said: dict[str, Any]) -> Owing | None:
 class Box:
     """Listen to a stream for its address and for answers; one without an address owes none."""
 
-    __slots__ = ("_address", "_boxes", "_owed", "_splitter")
+    __slots__ = ("_address", "_boxes", "_limit", "_owed", "_splitter")
 
     def __init__(self, boxes: Boxes, limit: int) -> None:
         self._boxes = boxes
-        self._splitter = sse.Splitter(limit)
+        self._limit = limit
+        self._splitter: sse.Splitter | None = None  # while there is something to listen for
         self._owed: set[int] | None = None  # nothing can be until an address is known
         self._address: str | None = None  # "" is none
 
@@ -93,7 +94,10 @@ class Box:
 
     def saw(self, piece: bytes) -> None:
         """Take note of what the stream says."""
-        for event in self._splitter.feed(piece) if self._address != "" else ():
+        if self._address == "":
+            return
+        self._splitter = self._splitter or sse.Splitter(self._limit)
+        for event in self._splitter.feed(piece):
             if self._address is not None:
                 self._settle(event)
             elif event.data:
@@ -101,6 +105,8 @@ class Box:
                 self._address = address if len(address) <= _LONGEST else ""
                 if self._address:  # two streams of one address cannot be told apart
                     self._owed = self._boxes.setdefault(self._address, set())
+        if self._address == "":
+            self._splitter = None
 
     def _settle(self, event: sse.Event) -> None:
         if not self._owed:

@@ -1,6 +1,5 @@
 """Turn our errors into answers of the caller's dialect: one table, one place (DESIGN section 5)."""
 
-from contextlib import aclosing
 from dataclasses import dataclass
 
 import orjson
@@ -108,7 +107,7 @@ class Rescue:
         What held no answer is judged by its end: failed when it was cut, else by its status.
         """
         tail = sse.Tail()
-        async with aclosing(pieces):
+        try:
             try:
                 async for piece in pieces:
                     tail.saw(piece)
@@ -131,6 +130,8 @@ class Rescue:
                 yield half + sse.event(self._rpc(call, error, details))
             else:
                 stream.verdict = stream.verdict or reply.verdict
+        finally:
+            await pieces.aclose()
 
 
 def problem(error: ProxyError, details: dict[str, object], status: int | None = None) -> bytes:
