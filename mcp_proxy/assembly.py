@@ -22,7 +22,7 @@ from mcp_proxy.core.clock import Clock
 from mcp_proxy.core.errors import ProxyError
 from mcp_proxy.core.gradient import Gradient
 from mcp_proxy.core.intent import Decisions, Policy, Stack
-from mcp_proxy.core.keys import Callers, Keyring, credentials
+from mcp_proxy.core.keys import Keyring, credentials
 from mcp_proxy.core.origins import Admission
 from mcp_proxy.core.peers import Proxies
 from mcp_proxy.core.place import Place
@@ -136,7 +136,6 @@ class Sidecar:
             self.bridge.socket if self.bridge else None,
         )
         self.catalogue = Catalogue()
-        self._callers = Callers()
         self.homes = Homes(self.crew.home if self.crew else None)
         self.targets = self._targets()
         self.fleet = Fleet({target.name: target.presence for target in self.targets})
@@ -530,7 +529,7 @@ class Sidecar:
     def _annotated(self, headers: Headers, raw: RawHeaders, tool: str) -> Annotations | None:
         if self.catalogue.empty:
             return None
-        return self.catalogue.of(self._callers.of(headers, raw), tool)
+        return self.catalogue.of(self.pools.callers.of(headers, raw), tool)
 
     async def tools_listed(self, call: Call, result: dict[str, Any]) -> None:
         """Learn from a list that passes through."""

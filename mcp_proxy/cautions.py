@@ -47,6 +47,8 @@ def _descriptors(settings: Settings) -> Iterator[str]:
 def _path(settings: Settings) -> Iterator[str]:
     """Tell of a URL that is that of the MCP endpoint, which clients name themselves."""
     path = settings.server.mcp_path
+    if path == "/":  # each URL ends there
+        return
     servers = behind.addresses(settings)
     if any(one.ends_at_mcp for one in servers):
         yield (

@@ -116,41 +116,27 @@ def _path(value: str) -> str:
     return value
 
 
-def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
-    for text in value:
-        try:
-            network(text)
-        except ValueError:
-            raise ValueError("addresses or networks such as 10.0.0.0/8, 192.0.2.7, ::1") from None
-    return value
+def _each(fits: Callable[[str], object], words: str) -> AfterValidator:
+    """Return what refuses a list with a name that does not fit; `words` say what does."""
+
+    def checked(value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(map(fits, value)):
+            raise ValueError(words)
+        return value
+
+    return AfterValidator(checked)
 
 
-def _paths(value: tuple[str, ...]) -> tuple[str, ...]:
-    for path in value:
-        if not _PATH.fullmatch(path):
-            raise ValueError("paths that begin with /, without a query")
-    return value
+def _is_network(text: str) -> bool:
+    try:
+        network(text)
+    except ValueError:
+        return False
+    return True
 
 
-def _hosts(value: tuple[str, ...]) -> tuple[str, ...]:
-    for name in value:
-        if name != "*" and hostname(name) is None and ip_literal(name) is None:
-            raise ValueError("host names such as mcp.example.com, or * for any")
-    return value
-
-
-def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
-    for origin in value:
-        if not _ORIGIN.fullmatch(origin):
-            raise ValueError("origins such as https://app.example.com, or * for any")
-    return value
-
-
-def _header_names(value: tuple[str, ...]) -> tuple[str, ...]:
-    for name in value:
-        if not _TOKEN.fullmatch(name):
-            raise ValueError("names of headers such as X-Client-Version")
-    return value
+def _is_host(name: str) -> bool:
+    return name == "*" or hostname(name) is not None or ip_literal(name) is not None
 
 
 def _host_header(value: str) -> str:
@@ -191,11 +177,15 @@ def _scopes(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Scopes = Annotated[tuple[str, ...], AfterValidator(_scopes)]
-Networks = Annotated[Names, AfterValidator(_networks)]
-Paths = Annotated[Names, AfterValidator(_paths)]
-Hosts = Annotated[Names, AfterValidator(_hosts)]
-Origins = Annotated[Names, AfterValidator(_origins)]
-HeaderNames = Annotated[Names, AfterValidator(_header_names)]
+Networks = Annotated[
+    Names, _each(_is_network, "addresses or networks such as 10.0.0.0/8, 192.0.2.7, ::1")
+]
+Paths = Annotated[Names, _each(_PATH.fullmatch, "paths that begin with /, without a query")]
+Hosts = Annotated[Names, _each(_is_host, "host names such as mcp.example.com, or * for any")]
+Origins = Annotated[
+    Names, _each(_ORIGIN.fullmatch, "origins such as https://app.example.com, or * for any")
+]
+HeaderNames = Annotated[Names, _each(_TOKEN.fullmatch, "names of headers such as X-Client-Version")]
 HostHeader = Annotated[str, AfterValidator(_host_header)]
 PublicUrl_ = Annotated[str, AfterValidator(_public_url)]
 Path_ = Annotated[str, AfterValidator(_path)]

@@ -82,6 +82,10 @@ def test_the_url_of_the_mcp_endpoint_is_told_from_that_of_the_server(
     assert len(said) == bool(words)
 
 
+def test_each_url_ends_where_mcp_is_spoken_at_the_root() -> None:
+    assert cautions(loaded(MCP_UPSTREAM_URL="http://localhost:1/v1", MCP_PATH="/")) == []
+
+
 # --- descriptors
 
 

@@ -28,7 +28,6 @@ from mcp_proxy.core.call import (
 from mcp_proxy.core.clock import Clock
 from mcp_proxy.core.errors import BadRequestError, UpstreamBrokenError
 from mcp_proxy.core.intent import Stack
-from mcp_proxy.core.keys import Callers
 from mcp_proxy.core.memo import Memo
 from mcp_proxy.core.message import Dialect
 from mcp_proxy.core.metadata import WELL_KNOWN, PublicUrl
@@ -90,7 +89,6 @@ class Outbound:
         self._timeouts: Memo[float | None, aiohttp.ClientTimeout] = Memo(100)
         self._urls: Memo[str, URL] = Memo(256)
         self._exchange = Exchange(self._origin, wire.address.prefix)
-        self._callers = Callers()
         # by what a client says with each of its requests
         self._lines: Memo[tuple[RawHeaders, Peer, bool], str] = Memo(_REMEMBERED)
 
@@ -130,7 +128,7 @@ class Outbound:
         """Send the request; return the response with its head read."""
         body = call.body
         small = call.raw if call.same is not None else ()
-        caller.set((call.peer.client, self._callers.of(call.headers, small)))
+        caller.set((call.peer.client, self._pools.callers.of(call.headers, small)))
         if not call.intent.repeatable:
             # Let the loop look at its sockets before a pooled write: a connection that the server
             # has closed meanwhile is then noticed (200 of 200), not written to.
@@ -424,7 +422,7 @@ def is_cut(headers: Headers, data: bytes) -> bool:
 
     Nothing else tells: HTTP/1.0 needs no length, and a server that dies closes in good order.
     """
-    if any(name in headers for name in ("Content-Length", "Transfer-Encoding")):
+    if "Content-Length" in headers or "Transfer-Encoding" in headers:
         return False
     if not rules.is_plain_json(headers):
         return False

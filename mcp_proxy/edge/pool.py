@@ -1,12 +1,13 @@
 """The client sessions to the server: pools for calls, for calls that are sent once, for streams."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
 from mcp_proxy.core.errors import OverloadedError
+from mcp_proxy.core.keys import Callers
 from mcp_proxy.edge.names import Names
 from mcp_proxy.edge.silence import Broken, Connector
 
@@ -38,6 +39,7 @@ class Pools:
     streams: aiohttp.ClientSession
     names: Names
     broken: Broken
+    callers: Callers = field(default_factory=Callers)
     socket: str | None = None  # where all of them lead, instead of an address
     open_streams: int = 0  # event streams, WebSockets and other bodies that still flow
 
@@ -100,7 +102,7 @@ def open_pools(connections: int, streams: int, names: Names, socket: str | None 
         session(streams + _SPARE),
         names,
         broken,
-        socket,
+        socket=socket,
     )
 
 

@@ -6,7 +6,6 @@ what stands behind a body that is longer than it says (response splitting).
 """
 
 import asyncio
-from collections import deque
 from contextvars import ContextVar
 from functools import partial
 from itertools import islice
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from aiohttp.tracing import Trace
 
 
-# On whose behalf a connection is asked for in this task. HTTP/1.1 numbers no answers: a second one to
+# On whose behalf a connection is asked for in this task, None for nobody's. HTTP/1.1 numbers no answers: a second one to
 # the last request, that comes when the next is out already, is taken for that one's. So a connection
 # goes to somebody else only after a pause in which such a one would have shown itself.
 caller: ContextVar[object] = ContextVar("caller", default=None)
@@ -69,7 +68,7 @@ class Silent(ResponseHandler):
 
     def suits(self, who: object) -> bool:
         """Tell whether this caller may have it now."""
-        known = self.caller == who and not self._broken.doubted
+        known = who is not None and self.caller == who and not self._broken.doubted
         return known or monotonic() - self.released >= _PAUSE
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -124,7 +123,9 @@ class Connector(aiohttp.TCPConnector):
 
     def _found(self, key: "ConnectionKey", who: object) -> bool:
         """Let a connection that suits be the next that is taken; tell whether there is one."""
-        waiting = self._conns.get(key) or deque()
+        waiting = self._conns.get(key)
+        if not waiting:
+            return False
         # the oldest come first: where none of them has rested, few others will suit
         for place, (protocol, _) in enumerate(islice(waiting, _LOOKS)):
             assert isinstance(protocol, Silent)

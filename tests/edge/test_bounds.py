@@ -33,29 +33,27 @@ async def asked_often(sidecar: Front, number: int, path: str, **fields: Any) -> 
                 assert (await client.ask(raw)).status == 200
 
 
-async def test_heads_of_ten_times_as_many_callers(
-    front: Opened, upstream: Upstream, tmp_path: Path
-) -> None:
-    """What has passed the checks, and what may be answered at once."""
+@pytest.fixture
+async def reader(front: Opened, upstream: Upstream, tmp_path: Path) -> Front:
+    """Open a sidecar that keeps the answers of `look`."""
     (tmp_path / "rules.toml").write_text('[tools."look"]\nread_only = true\n')
     upstream.plays(answer(DONE))
-    sidecar = await front(MCP_CONFIG_FILE=tmp_path / "rules.toml", MCP_LOG_LEVEL="error")
+    return await front(MCP_CONFIG_FILE=tmp_path / "rules.toml", MCP_LOG_LEVEL="error")
+
+
+async def test_heads_of_ten_times_as_many_callers(reader: Front) -> None:
+    """What has passed the checks, and what may be answered at once."""
     look = {"service": "jira", "tool_name": "look", "params": {}}
-    app = sidecar.sidecar.inbound
-    await asked_often(sidecar, 10 * express._REMEMBERED, "/api/call-tool", **look)
+    app = reader.sidecar.inbound
+    await asked_often(reader, 10 * express._REMEMBERED, "/api/call-tool", **look)
     assert app.express is not None
     assert 0 < len(app.express._heads) <= express._REMEMBERED
     assert 0 < len(app._passed) <= inbound._REMEMBERED
     assert app._marks._gap_in.cache_info().currsize <= 512
 
 
-async def test_what_a_call_made_waits_for_no_collector(
-    front: Opened, upstream: Upstream, tmp_path: Path
-) -> None:
+async def test_what_a_call_made_waits_for_no_collector(reader: Front) -> None:
     """What holds itself is free only when the collector comes, which takes 100 000 calls."""
-    (tmp_path / "rules.toml").write_text('[tools."look"]\nread_only = true\n')
-    upstream.plays(answer(DONE))
-    sidecar = await front(MCP_CONFIG_FILE=tmp_path / "rules.toml", MCP_LOG_LEVEL="error")
 
     async def ask(client: Client, numbers: range) -> None:
         for number in numbers:
@@ -63,7 +61,7 @@ async def test_what_a_call_made_waits_for_no_collector(
                 fields = {"service": "s", "tool_name": tool, "params": {"number": number}}
                 assert (await client.ask(post("/api/call-tool", fields))).status == 200
 
-    async with sidecar.client() as client:
+    async with reader.client() as client:
         await ask(client, range(20))
         gc.collect()
         gc.disable()

@@ -178,3 +178,16 @@ async def test_a_caller_finds_its_own_connection_among_those_of_others(
         for who in ("alice", "bob", "carol"):
             await sidecar.ask(request("GET", "/x", f"Authorization: {who}"))
     assert len(set(upstream.on)) == 3
+
+
+@pytest.mark.usefixtures("patient")
+async def test_nobodys_connection_goes_to_nobody_else_at_once(
+    front: Opened, upstream: Upstream
+) -> None:
+    """Handshakes of WebSockets are not told apart by their callers."""
+    sidecar = await front()
+    handshake = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13")
+    for who in ("alice", "bob"):
+        key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+        await sidecar.ask(get("/ws", *handshake, key, f"Authorization: {who}"))
+    assert len(set(upstream.on)) == 2
