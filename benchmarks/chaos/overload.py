@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from benchmarks.chaos.crowd import DIALECTS, Crowd, Dialect
 from benchmarks.chaos.findings import Finding, percentile
 from benchmarks.chaos.stage import Stage, stage
 from tests.edge.wire import get
 from tests.kit.faults import Busy
-from tests.kit.ledger import check
+from tests.kit.ledger import Ledger, check
 from tests.kit.scripts import EVERY_TOOL
 from tests.kit.seen import Fate, Seen
 from tests.kit.sent import Sent
@@ -39,6 +39,35 @@ FILLING = 2.0
 AT_ONCE = 0.05  # seconds until a refusal, as promised
 
 
+class Workers(asyncio.Semaphore):
+    """What the server works with, and how long they were at work, all of them together."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self._at_work = 0
+        self._seconds, self._since = 0.0, time.monotonic()
+
+    async def acquire(self) -> Literal[True]:
+        await super().acquire()
+        self._count(1)
+        return True
+
+    def release(self) -> None:
+        self._count(-1)
+        super().release()
+
+    def seconds(self) -> float:
+        """Return the seconds of work so far."""
+        self._count(0)
+        return self._seconds
+
+    def _count(self, more: int) -> None:
+        now = time.monotonic()
+        self._seconds += self._at_work * (now - self._since)
+        self._since = now
+        self._at_work += more
+
+
 class Ended(NamedTuple):
     """What came of a call."""
 
@@ -57,13 +86,27 @@ class Phase:
 
     began: float
     seconds: float
+    at_work: float = 0.0  # of the workers' time while calls kept coming, the share they worked
     ended: list[Ended] = field(default_factory=list)
 
     @property
-    def done(self) -> int:
+    def in_time(self) -> int:
         """Return how many succeeded while calls kept coming."""
         until = self.began + self.seconds
         return sum(one.seen.fate is Fate.DONE and one.ended < until for one in self.ended)
+
+    def worth(self, ledger: Ledger) -> float:
+        """Return the share of the executions that a caller learnt the answer of."""
+        executed = sum(len(ledger.of(one.seen.sent.nonce)) for one in self.ended)
+        done = sum(one.seen.fate is Fate.DONE for one in self.ended)
+        return done / max(1, executed)
+
+    def goodput(self, ledger: Ledger) -> float:
+        """Return the share of the workers' time that was spent on what a caller learnt.
+
+        It is the same on a machine that is late with everything, unlike successes per second.
+        """
+        return self.at_work * self.worth(ledger)
 
     @property
     def refused(self) -> list[Ended]:
@@ -79,8 +122,8 @@ async def overload(
 ) -> list[Finding]:
     """Send what the server can do, then three times as much, whether it answers or not.
 
-    The server has ten workers and a line before them. A call counts if it was answered within the
-    client's patience and before the phase was over.
+    The server has ten workers and a line before them. Counted is the share of their time that was
+    spent on calls that were answered within the client's patience.
     """
     scenery = {
         "MCP_CACHE_ENABLED": True,
@@ -90,24 +133,29 @@ async def overload(
     }
     how = ", ".join(f"{name}={value}" for name, value in settings.items()) or "default limits"
     async with stage(f"overload, {how}", patience=patience, **scenery) as scene:
-        work = Busy(asyncio.Semaphore(WORKERS), WORKERS / per_second)
+        workers = Workers(WORKERS)
+        work = Busy(workers, WORKERS / per_second)
         scene.upstream.plays(EVERY_TOOL, then=work)
         scene.upstream.plays("GET /api/health", then=work)
         await scene.crowd.open_session(CALLER)
         for known in (FRESH, OLD):
             await scene.crowd.call(known, Dialect.REST)
         gap = 1 / per_second
-        peak = await load(scene, "peak", seconds, lambda: gap)
+        peak = await load(scene, workers, "peak", seconds, lambda: gap)
         rng = Random(seed)
         async with looked_at(scene) as looks:
-            flood = await load(scene, "flood", seconds, lambda: rng.expovariate(OVER * per_second))
+            often = OVER * per_second
+            flood = await load(scene, workers, "flood", seconds, lambda: rng.expovariate(often))
         scene.findings.insert(0, judged(scene, how, peak, flood, looks))
     return scene.findings
 
 
-async def load(scene: Stage, name: str, seconds: float, gap: Callable[[], float]) -> Phase:
+async def load(
+    scene: Stage, workers: Workers, name: str, seconds: float, gap: Callable[[], float]
+) -> Phase:
     """Let calls come for so long, each `gap()` seconds after the one before."""
     phase = Phase(time.monotonic(), seconds)
+    before = workers.seconds()
 
     async def call(number: int) -> None:
         sent = Sent(f"{name}-{number}", (READ, WRITE)[number % 2], CALLER, "salesforce")
@@ -118,11 +166,13 @@ async def load(scene: Stage, name: str, seconds: float, gap: Callable[[], float]
     async with asyncio.TaskGroup() as all_of_them:
         due = phase.began
         for number in count():
-            due += gap()
-            if due >= phase.began + seconds:
-                break
+            due = min(due + gap(), phase.began + seconds)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
+            if due == phase.began + seconds:
+                break
             all_of_them.create_task(call(number))
+        passed = time.monotonic() - phase.began
+        phase.at_work = (workers.seconds() - before) / (WORKERS * passed)
     return phase
 
 
@@ -168,20 +218,24 @@ async def looked_at(scene: Stage) -> AsyncIterator[Looks]:
 
 
 def judged(scene: Stage, how: str, peak: Phase, flood: Phase, looks: Looks) -> Finding:
-    ratio = flood.done / max(1, peak.done)
+    ledger = scene.upstream.ledger
+    good, at_peak = flood.goodput(ledger), peak.goodput(ledger)
+    ratio = good / max(1e-9, at_peak)
     unknown = sum(one.fate is not Fate.DONE for one in looks.known)
     late = sum(one.seen.fate is Fate.LOST for one in flood.ended)
-    wrong = check(scene.upstream.ledger, scene.crowd.seen)
+    wrong = check(ledger, scene.crowd.seen)
     wrong += [f"{one.seen.sent}: {fault}" for one in flood.refused for fault in unfit(one.seen)]
     wrong += looks.ill
     if ratio < GOOD:
-        wrong.append(f"{flood.done} calls succeeded, and {peak.done} at the peak ({how})")
-    if len(scene.upstream.ledger.of(FRESH.nonce)) > 1:
+        wrong.append(
+            f"{good:.0%} of the workers' time for successes, {at_peak:.0%} at the peak ({how})"
+        )
+    if len(ledger.of(FRESH.nonce)) > 1:
         wrong.append("what is known was asked for")
     if unknown:
         wrong.append(f"{unknown} calls whose answer is known failed")
     counted = (
-        f"{flood.done} successes in time, {peak.done} at the peak: {ratio:.2f}; "
+        f"{good:.1%} of the workers' time for successes, {at_peak:.1%} at the peak: {ratio:.2f}; "
         f"{len(flood.refused)} refused with `overloaded`, `delivered: no`, none of them executed; "
         f"{late} without an answer in time; {unknown} of {len(looks.known)} calls whose answer is "
         f"known failed; health: {len(looks.ill)} of {len(looks.health)} not 200"
@@ -190,16 +244,17 @@ def judged(scene: Stage, how: str, peak: Phase, flood: Phase, looks: Looks) -> F
         f"{len(flood.ended)} calls in {flood.seconds:g} s, {OVER:g} times what the server can do; "
         f"{how}"
     )
-    return Finding(PROMISE, done, counted, not wrong, timed(flood, looks), tuple(wrong))
+    return Finding(PROMISE, done, counted, not wrong, timed(peak, flood, looks), tuple(wrong))
 
 
-def timed(flood: Phase, looks: Looks) -> str:
+def timed(peak: Phase, flood: Phase, looks: Looks) -> str:
     """Tell how long it took; while the queue fills, it may be a burst, and calls wait."""
     first = [one.took for one in flood.refused if one.came - flood.began < FILLING]
     later = [one.took for one in flood.refused if one.came - flood.began >= FILLING]
     answered = [one.took for one in flood.ended if one.seen.fate is Fate.DONE]
     quick = sum(took < AT_ONCE for took in later) / max(1, len(later))
     return (
+        f"{flood.in_time} successes before the end, {peak.in_time} at the peak; "
         f"{len(later)} refused after p50 {ms(later, 50)}, p99 {ms(later, 99)}, "
         f"{quick:.1%} of them in under 50 ms; {len(first)} that came in the first 2 s after "
         f"p50 {ms(first, 50)}; answered after p50 {ms(answered, 50)}, p99 {ms(answered, 99)}; "
