@@ -57,7 +57,7 @@ from mcp_proxy.layers.rescue import Rescue, Style
 from mcp_proxy.layers.retry import Backoff, Retry
 from mcp_proxy.layers.trace import Spans, TraceCall
 from mcp_proxy.reload import change
-from mcp_proxy.settings import Settings, SettingsError
+from mcp_proxy.settings import Settings
 from mcp_proxy.signals import schemas
 from mcp_proxy.signals.bus import Bus
 from mcp_proxy.signals.errors import Errors
@@ -67,6 +67,7 @@ from mcp_proxy.signals.metrics import Metrics
 from mcp_proxy.signals.prometheus import FRESH, Prometheus, Reached, Seen
 from mcp_proxy.signals.said import Said
 from mcp_proxy.signals.view import Answered, View
+from mcp_proxy.sources import SettingsError
 from mcp_proxy.stores.board import Board, BoardShelf, Notice
 from mcp_proxy.stores.fanout import Fanout
 from mcp_proxy.stores.memory import MemoryShelf

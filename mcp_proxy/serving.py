@@ -18,10 +18,11 @@ from mcp_proxy.core.clock import Emit
 from mcp_proxy.core.place import Place
 from mcp_proxy.core.readable import Style, wants_colour
 from mcp_proxy.layers.trace import Spans
-from mcp_proxy.settings import Settings, traces_wanted
+from mcp_proxy.settings import Settings
 from mcp_proxy.signals import foreign
 from mcp_proxy.signals.console import Console
 from mcp_proxy.signals.logs import Log, write_all
+from mcp_proxy.sources import traces_wanted
 
 if TYPE_CHECKING:
     from mcp_proxy.assembly import Sidecar

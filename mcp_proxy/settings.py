@@ -1,214 +1,40 @@
-"""The settings: one frozen model, the only place that knows a default or reads the environment.
+"""The settings: one frozen model, the only place that knows a default.
 
-flags > environment > file > defaults. Every wrong value is reported at once, with its key, where
-it came from, what was got, what was expected, and the nearest known key.
+`sources` reads them, and is the only place that reads the environment.
 """
 
-import difflib
-import re
 import shlex
-import tomllib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mcp_proxy.values import (
+    Bytes,
+    CommandLine,
+    Count,
+    CountOrNone,
+    Delay,
+    HeaderNames,
+    HostHeader,
+    Hosts,
+    Networks,
+    Origins,
+    Paths,
+    PublicUrl,
+    RateText,
+    RedisUrl,
+    Scopes,
+    Seconds,
+    SecondsOrNone,
+    Share,
+    Target,
+    UrlPath,
+    Urls,
 )
-
-from mcp_proxy.core.addresses import address
-from mcp_proxy.core.origins import hostname, ip_literal
-from mcp_proxy.core.peers import network
-from mcp_proxy.core.rates import rate
-from mcp_proxy.core.scopes import of_pattern
-
-PREFIX = "MCP_"
-# Of a URL that cannot be used, what is scheme, host, port and path beyond doubt.
-_HARMLESS_URL = re.compile(r"(\w+://)?[\w.-]*(:\d{1,6})?(/[\w./-]*)?")
-# What a browser sends (RFC 6454 section 6.2; extensions have schemes of their own), and a slash.
-_ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^\s/?#*]+/?", re.ASCII | re.IGNORECASE)
-_PATH = re.compile(r"/[^\s?#]*")
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
-
-
-class SettingsError(Exception):
-    """Settings that cannot be used; `faults` holds one line for each."""
-
-    def __init__(self, faults: list[str]) -> None:
-        super().__init__("\n".join(faults))
-        self.faults = faults
-
-
-def _listed(value: object) -> object:
-    return (
-        [part.strip() for part in value.split(",") if part.strip()]
-        if (isinstance(value, str))
-        else value
-    )
-
-
-def _usable_url(value: SecretStr) -> SecretStr:
-    try:
-        address(value.get_secret_value(), "/")
-    except ValueError:  # its text may quote what was meant as a password
-        raise ValueError(
-            "an http:// or https:// URL with a host, and without query and fragment, "
-            "such as http://localhost:9000"
-        ) from None
-    return value
-
-
-def _several(value: object) -> object:
-    """Read a list of URLs; a comma inside of one belongs to it."""
-    if not isinstance(value, str):
-        return value
-    return re.split(r"\s*,\s*(?=\w+://)", value.strip(", "))
-
-
-def _distinct(value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-    if not value or len({address(one.get_secret_value(), "/").name for one in value}) < len(value):
-        raise ValueError("one or more URLs of different servers")
-    return value
-
-
-def _usable_command(value: SecretStr) -> SecretStr:
-    try:
-        words = shlex.split(value.get_secret_value())
-    except ValueError:
-        words = []
-    if not words or not words[0]:
-        raise ValueError("a command such as 'python server.py', its quotes in pairs")
-    return value
-
-
-def _usable_redis(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("a URL such as redis://localhost:6379/0, rediss://… or unix://…")
-    return value
-
-
-def _target(value: str) -> str:
-    if not value.startswith("/"):
-        raise ValueError("a path that begins with /")
-    return value
-
-
-def _path(value: str) -> str:
-    if not _PATH.fullmatch(value):
-        raise ValueError("a path that begins with /, without a query")
-    return value
-
-
-def _each(fits: Callable[[str], object], words: str) -> AfterValidator:
-    """Return what refuses a list with a name that does not fit; `words` say what does."""
-
-    def checked(value: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(map(fits, value)):
-            raise ValueError(words)
-        return value
-
-    return AfterValidator(checked)
-
-
-def _is_network(text: str) -> bool:
-    try:
-        network(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_host(name: str) -> bool:
-    return name == "*" or hostname(name) is not None or ip_literal(name) is not None
-
-
-def _host_header(value: str) -> str:
-    if hostname(value) is None:
-        raise ValueError("upstream, client, or a host name such as mcp.example.com:8080")
-    return value
-
-
-def _public_url(value: str) -> str:
-    try:
-        address(value, "/")
-    except ValueError:
-        raise ValueError("a URL such as https://mcp.example.com") from None
-    return value
-
-
-def _rate(value: str) -> str:
-    rate(value)  # raises what is expected
-    return value
-
-
-def _delay(value: object) -> object:
-    with suppress(ValueError):
-        if value == "p95" or 0 <= float(str(value)) <= 86_400:
-            return value
-    raise ValueError("seconds, or p95")
-
-
-# one text with commas, or a list
-_Listed = str | list[str]
-Names = Annotated[tuple[str, ...], BeforeValidator(_listed, json_schema_input_type=_Listed)]
-
-
-def _scopes(value: tuple[str, ...]) -> tuple[str, ...]:
-    for pattern in value:
-        of_pattern(pattern)
-    return value
-
-
-Scopes = Annotated[tuple[str, ...], AfterValidator(_scopes)]
-Networks = Annotated[
-    Names, _each(_is_network, "addresses or networks such as 10.0.0.0/8, 192.0.2.7, ::1")
-]
-Paths = Annotated[Names, _each(_PATH.fullmatch, "paths that begin with /, without a query")]
-Hosts = Annotated[Names, _each(_is_host, "host names such as mcp.example.com, or * for any")]
-Origins = Annotated[
-    Names, _each(_ORIGIN.fullmatch, "origins such as https://app.example.com, or * for any")
-]
-HeaderNames = Annotated[Names, _each(_TOKEN.fullmatch, "names of headers such as X-Client-Version")]
-HostHeader = Annotated[str, AfterValidator(_host_header)]
-PublicUrl_ = Annotated[str, AfterValidator(_public_url)]
-Path_ = Annotated[str, AfterValidator(_path)]
-Target = Annotated[str, AfterValidator(_target)]  # with a query, perhaps
-Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
-SecondsOrNone = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]  # 0 switches off
-Delay = Annotated[
-    float | Literal["p95"],
-    BeforeValidator(_delay, json_schema_input_type=SecondsOrNone | Literal["p95"]),
-]
-Count = Annotated[int, Field(ge=1, le=1_000_000)]
-CountOrNone = Annotated[int, Field(ge=0, le=1_000_000)]  # 0 switches off
-RateText = Annotated[str, AfterValidator(_rate)]
-Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
-Bytes = Annotated[int, Field(ge=0, le=1 << 40)]
-Url = Annotated[SecretStr, AfterValidator(_usable_url)]  # it may hold a password
-Urls = Annotated[
-    tuple[Url, ...],
-    BeforeValidator(_several, json_schema_input_type=_Listed),
-    AfterValidator(_distinct),
-]
-CommandLine = Annotated[SecretStr, AfterValidator(_usable_command)]  # arguments may be secrets
-RedisUrl = Annotated[SecretStr, AfterValidator(_usable_redis)]
 
 
 class Section(BaseModel):
@@ -333,9 +159,9 @@ class Server(Section):
         "MCP_BODY_TIMEOUT",
         "seconds of silence after which a request whose body is still to come is given up",
     )
-    mcp_path: Path_ = _is("/mcp", "MCP_PATH", "where Streamable HTTP is spoken")
-    sse_path: Path_ = _is("/sse", "MCP_SSE_PATH", "where legacy HTTP+SSE streams begin")
-    messages_path: Path_ = _is(
+    mcp_path: UrlPath = _is("/mcp", "MCP_PATH", "where Streamable HTTP is spoken")
+    sse_path: UrlPath = _is("/sse", "MCP_SSE_PATH", "where legacy HTTP+SSE streams begin")
+    messages_path: UrlPath = _is(
         "/messages", "MCP_MESSAGES_PATH", "where legacy HTTP+SSE messages are posted"
     )
     tool_routes: Paths = _is(("/api/call-tool",), "MCP_TOOL_ROUTES", "paths of the REST tool API")
@@ -350,7 +176,7 @@ class Server(Section):
         "MCP_TRUSTED_PROXIES",
         "addresses whose X-Forwarded-* headers are believed, such as 10.0.0.0/8",
     )
-    public_url: PublicUrl_ | None = _is(
+    public_url: PublicUrl | None = _is(
         None,
         "MCP_PUBLIC_URL",
         "our URL for clients; rewrites OAuth resource metadata (docs/wire.md has the limits)",
@@ -644,10 +470,6 @@ class Settings(BaseSettings):
         return self._again() if self._again else self
 
 
-# Read before the model is: it says where the file is.
-FILE_VARIABLE = "MCP_CONFIG_FILE"
-
-
 def variables() -> dict[str, tuple[str, str]]:
     """Return for each variable its section and key."""
     return {
@@ -659,232 +481,5 @@ def variables() -> dict[str, tuple[str, str]]:
     }
 
 
-_OTLP = "OTEL_EXPORTER_OTLP_"
-
-
-def traces_wanted(environ: Mapping[str, str]) -> tuple[bool, str]:
-    """Tell whether the standard OTEL_* variables ask for traces; with a warning if we cannot.
-
-    They do where they say where to, or name the exporter; an empty one is unset (OpenTelemetry,
-    environment variables). The SDK's own default, a collector on this machine, would be a surprise.
-    """
-
-    def said(*names: str) -> str:
-        return next((environ[name].strip().lower() for name in names if environ.get(name)), "")
-
-    exporters = [name.strip() for name in said("OTEL_TRACES_EXPORTER").split(",") if name.strip()]
-    asked = exporters or said(f"{_OTLP}TRACES_ENDPOINT", f"{_OTLP}ENDPOINT")
-    if not asked or exporters == ["none"] or said("OTEL_SDK_DISABLED") == "true":
-        return False, ""
-    if exporters and "otlp" not in exporters:
-        return False, "OTEL_TRACES_EXPORTER: only otlp is spoken here, so no trace is told"
-    if said(f"{_OTLP}TRACES_PROTOCOL", f"{_OTLP}PROTOCOL") not in {"", "http/protobuf"}:
-        return False, f"{_OTLP}PROTOCOL: only http/protobuf is spoken here, so no trace is told"
-    return True, ""
-
-
 def _variable(field: FieldInfo) -> str:
     return str(cast("dict[str, Any]", field.json_schema_extra)["variable"])
-
-
-def _is_secret(section: str, key: str) -> bool:
-    field = cast("type[Section]", Settings.model_fields[section].annotation).model_fields[key]
-    return "SecretStr" in str(field.annotation)
-
-
-def _nested(values: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
-    """Return values by path as tables in tables."""
-    nested: dict[str, Any] = {}
-    for path, value in values.items():
-        table = nested
-        for name in path[:-1]:
-            table = table.setdefault(name, {})
-        table[path[-1]] = value
-    return nested
-
-
-class Loader:
-    """Read the sources, in order of precedence, and remember where each value came from."""
-
-    def __init__(
-        self,
-        flags: Mapping[str, Any],
-        environ: Mapping[str, str],
-        *,
-        anew: bool = False,
-    ) -> None:
-        self._sources = (flags, environ)
-        self._anew = anew  # what can be read only once, such as a pipe, is a fault then
-        self._origins: dict[tuple[str, ...], str] = {}
-        self._faults: list[str] = []
-        self._known = variables()
-        self.warnings: list[str] = []
-        self._flags = self._flat_flags(flags)
-        self._environment = self._read_environment(environ)
-        file = flags.get(FILE_VARIABLE) or environ.get(FILE_VARIABLE)
-        self._file = self._read_file(Path(file)) if file else {}
-
-    def load(self) -> Settings:
-        """Return the settings; raises SettingsError with every fault."""
-        sources = (self._flags, self._environment, self._file)
-
-        class Loaded(Settings):
-            @classmethod
-            def settings_customise_sources(
-                cls,
-                settings_cls: type[BaseSettings],
-                *_: PydanticBaseSettingsSource,
-                **__: PydanticBaseSettingsSource,
-            ) -> tuple[PydanticBaseSettingsSource, ...]:
-                return tuple(
-                    InitSettingsSource(settings_cls, init_kwargs=_nested(values))
-                    for values in sources
-                )
-
-        try:
-            settings = Loaded()  # type: ignore[call-arg]  # the sources bring what it needs
-        except ValidationError as error:
-            self._faults += [self._fault(fault) for fault in error.errors()]
-        else:
-            if not self._faults:
-                return settings.remembering(
-                    self._origins, lambda: Loader(*self._sources, anew=True).load()
-                )
-        raise SettingsError(self._faults)
-
-    def _flat_flags(self, flags: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
-        values = {}
-        for variable, value in flags.items():
-            if value is not None and variable in self._known:
-                path = self._known[variable]
-                values[path] = value
-                self._origins[path] = "command line"
-        return cast("dict[tuple[str, ...], Any]", values)
-
-    def _read_environment(self, environ: Mapping[str, str]) -> dict[tuple[str, ...], Any]:
-        values: dict[tuple[str, ...], Any] = {}
-        for variable, path in self._known.items():
-            value = environ.get(variable)
-            if not value and _is_secret(*path):
-                value = self._secret(environ, f"{variable}_FILE")
-            if value:  # an empty variable means the default, as Compose files leave them
-                values[path] = value
-                self._origins.setdefault(path, "environment")
-        self.warnings += list(self._strangers(environ))
-        _, warning = traces_wanted(environ)
-        self.warnings += [warning] if warning else []
-        return values
-
-    def _secret(self, environ: Mapping[str, str], variable: str) -> str | None:
-        file = environ.get(variable)
-        if not file:
-            return None
-        try:
-            secret = self._text(Path(file)).strip()
-        except OSError as error:
-            expected = f"a readable file ({error.strerror})"
-        except ValueError:  # no UTF-8, or no name that a file can have
-            expected = "a text file"
-        else:
-            if secret:
-                return secret
-            expected = "a file that is not empty"  # else what it guards would stand open
-        self._faults.append(f"{variable} (environment): got {file!r}, expected {expected}")
-        return None
-
-    def _text(self, path: Path) -> str:
-        if self._anew and path.exists() and not path.is_file():
-            raise OSError(0, "it is a pipe or the like, which can be read only once")
-        return path.read_text(encoding="utf-8")
-
-    def _strangers(self, environ: Mapping[str, str]) -> Iterator[str]:
-        secrets = {f"{name}_FILE" for name, path in self._known.items() if _is_secret(*path)}
-        for variable in environ:
-            known = variable in self._known or variable in secrets or variable == FILE_VARIABLE
-            if variable.startswith(PREFIX) and not known:
-                yield f"{variable} (environment): unknown variable{nearest(variable, self._known)}"
-
-    def _read_file(self, path: Path) -> dict[tuple[str, ...], Any]:
-        try:
-            tables = tomllib.loads(self._text(path))
-        except OSError as error:
-            self._faults.append(
-                f"{FILE_VARIABLE}: got {str(path)!r}, expected a readable file ({error.strerror})"
-            )
-            return {}
-        except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, nested too deep
-            self._faults.append(f"{FILE_VARIABLE}: {path} is no TOML: {error}")
-            return {}
-        values: dict[tuple[str, ...], Any] = {}
-        for section, table in tables.items():
-            if isinstance(table, dict) and section in Settings.model_fields:
-                values |= {(section, key): value for key, value in table.items()}
-            else:
-                values[section,] = table
-        for key in (*values, *((section,) for section in tables)):
-            self._origins.setdefault(key, f"file {path}")
-        return values
-
-    def _fault(self, fault: Any) -> str:
-        """Return one line for a fault that the model found."""
-        where = tuple(str(part) for part in fault["loc"])
-        path = where[:2]
-        variable = next((name for name, known in self._known.items() if known == path), None)
-        key = variable if variable and not self._from_file(path) else ".".join(where)
-        if fault["type"] in {"missing", "no_server"}:
-            return (
-                "MCP_UPSTREAM_URL: missing; give the server's URL, such as http://localhost:9000, "
-                "or its command in MCP_UPSTREAM_COMMAND"
-            )
-        if fault["type"] == "two_servers":
-            return self._two_servers()
-        if fault["type"] == "several_owners":
-            return (
-                f"MCP_WORKERS ({self._origins.get(('server', 'workers'))}): more than one, beside "
-                "MCP_UPSTREAM_COMMAND, whose processes belong to one; leave MCP_WORKERS out"
-            )
-        origin = f" ({self._origins[path]})" if path in self._origins else ""
-        if fault["type"] == "extra_forbidden":
-            return f"{key}{origin}: unknown key{nearest(where[-1], _siblings(where))}"
-        whole_table = len(path) == 1
-        secret = whole_table or (variable is not None and _is_secret(*path))
-        got = _shown(fault["input"], secret=secret)
-        message = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
-        return f"{key}{origin}: got {got}, expected {message}"
-
-    def _two_servers(self) -> str:
-        url, command = (self._origins.get(("upstream", key)) for key in ("url", "command"))
-        return (
-            f"MCP_UPSTREAM_URL ({url}) and MCP_UPSTREAM_COMMAND ({command}): both are set; "
-            "a sidecar has one server, so leave one of them out"
-        )
-
-    def _from_file(self, path: tuple[str, ...]) -> bool:
-        return self._origins.get(path, "").startswith("file")
-
-
-def _shown(value: object, *, secret: bool) -> str:
-    """Return a wrong value as it may be printed: tables may hold secrets, URLs passwords."""
-    if isinstance(value, dict | list):
-        return "a table" if isinstance(value, dict) else "a list"
-    if secret and not (isinstance(value, str) and _HARMLESS_URL.fullmatch(value)):
-        return "a secret"
-    try:
-        return repr(value)
-    except ValueError:  # Python spells no integer beyond 4300 digits
-        return "a very long number"
-
-
-def _siblings(where: tuple[str, ...]) -> list[str]:
-    """Return the keys that are known where an unknown one stands."""
-    if len(where) == 1:
-        return list(Settings.model_fields)
-    if where[0] == "tools":
-        return list(Tool.model_fields)
-    return list(cast("type[Section]", Settings.model_fields[where[0]].annotation).model_fields)
-
-
-def nearest(name: str, known: Mapping[str, Any] | list[str]) -> str:
-    """Return "; did you mean …?" when a known name is close, else nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]}?" if close else ""

@@ -11,8 +11,8 @@ from mcp_proxy.core.intent import Stack
 from mcp_proxy.core.place import Place
 from mcp_proxy.core.trace import Trace
 from mcp_proxy.layers.trace import Span, Spans
-from mcp_proxy.settings import Loader
 from mcp_proxy.signals.logs import Log
+from mcp_proxy.sources import Loader
 from mcp_proxy.stores.board import BoardShelf
 from mcp_proxy.stores.memory import MemoryShelf
 

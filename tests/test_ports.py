@@ -14,7 +14,8 @@ from mcp_proxy.edge.descriptors import places, raise_limit, refusals
 from mcp_proxy.edge.full import SPARE
 from mcp_proxy.edge.serve import Limits
 from mcp_proxy.ports import open_ports
-from mcp_proxy.settings import Loader, Settings
+from mcp_proxy.settings import Settings
+from mcp_proxy.sources import Loader
 from tests.edge.wire import sidecar as opened
 from tests.edge.wire import unused_port
 from tests.test_cli import process

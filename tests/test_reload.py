@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from mcp_proxy.reload import LIVE, change
-from mcp_proxy.settings import Loader, Settings, SettingsError, variables
+from mcp_proxy.settings import Settings, variables
+from mcp_proxy.sources import Loader, SettingsError
 
 URL = "http://localhost:9000"
 

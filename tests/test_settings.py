@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from mcp_proxy.settings import Loader, Settings, SettingsError, traces_wanted, variables
+from mcp_proxy.settings import Settings, variables
+from mcp_proxy.sources import Loader, SettingsError, traces_wanted
 
 URL = {"MCP_UPSTREAM_URL": "http://localhost:9000"}
 

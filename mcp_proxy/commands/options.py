@@ -52,7 +52,7 @@ def environment() -> Mapping[str, str]:
 
 def settings_of(typed: dict[str, str | None]) -> tuple[Any, list[str]]:
     """Return the settings and their warnings, or exit 2 with every fault."""
-    from mcp_proxy.settings import Loader, SettingsError  # noqa: PLC0415 - --help stays quick
+    from mcp_proxy.sources import Loader, SettingsError  # noqa: PLC0415 - --help stays quick
 
     loader = Loader(typed, environment())
     try:

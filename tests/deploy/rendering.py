@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from mcp_proxy.settings import Loader, Settings
+from mcp_proxy.settings import Settings
+from mcp_proxy.sources import Loader
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / ".venv-deploy" / "bin"

@@ -7,7 +7,8 @@ import pytest
 
 from mcp_proxy.edge import dashboard
 from mcp_proxy.edge.own import Own
-from mcp_proxy.settings import FILE_VARIABLE, variables
+from mcp_proxy.settings import variables
+from mcp_proxy.sources import FILE_VARIABLE
 from tests.docs.pages import PAGES, ROOT, text
 
 REFERENCE = runpy.run_path(str(ROOT / "scripts" / "reference"))

@@ -18,9 +18,9 @@ from mcp_proxy.assembly import Sidecar
 from mcp_proxy.core.clock import Clock
 from mcp_proxy.layers.trace import Spans
 from mcp_proxy.ports import Ports, open_ports
-from mcp_proxy.settings import Loader
 from mcp_proxy.signals import schemas
 from mcp_proxy.signals.logs import Log
+from mcp_proxy.sources import Loader
 from tests.fakes import settle
 
 BOUND = 5.0  # seconds; no wait of these tests is longer

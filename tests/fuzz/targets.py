@@ -38,7 +38,8 @@ from mcp_proxy.edge.express import MORE, Express, Lane, Met
 from mcp_proxy.edge.mail import Mail
 from mcp_proxy.edge.marks import Marks
 from mcp_proxy.edge.verbatim import sayable
-from mcp_proxy.settings import Loader, Settings, SettingsError
+from mcp_proxy.settings import Settings
+from mcp_proxy.sources import Loader, SettingsError
 from tests.framing.fields import OF_THE_CONNECTION
 from tests.fuzz import seeds
 

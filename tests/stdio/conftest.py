@@ -17,9 +17,9 @@ import pytest
 
 from mcp_proxy.assembly import Sidecar
 from mcp_proxy.edge.serve import listen
-from mcp_proxy.settings import Loader
 from mcp_proxy.signals.logs import Log
 from mcp_proxy.signals.said import Said
+from mcp_proxy.sources import Loader
 from tests.edge.wire import check_event
 
 HERE = Path(__file__).parent
