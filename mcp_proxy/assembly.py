@@ -5,43 +5,36 @@ whether, when and how often to ask, `Outbound` asks the server, and the Reply wa
 """
 
 import random
-import socket
-from asyncio import Lock, to_thread
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from hashlib import sha256
+from operator import attrgetter
 from secrets import token_hex
 from typing import Any
 
-from mcp_proxy import behind, shown
-from mcp_proxy.core import capture, scopes
+from mcp_proxy import behind, parts, storage
+from mcp_proxy.core import scopes
 from mcp_proxy.core.addresses import Address
 from mcp_proxy.core.budget import Budget
 from mcp_proxy.core.call import Call, Headers, RawHeaders, Reply
 from mcp_proxy.core.clock import Clock
 from mcp_proxy.core.errors import ProxyError
 from mcp_proxy.core.gradient import Gradient
-from mcp_proxy.core.intent import Decisions, Policy, Stack
-from mcp_proxy.core.keys import Keyring, credentials
-from mcp_proxy.core.origins import Admission
-from mcp_proxy.core.peers import Proxies
+from mcp_proxy.core.intent import Stack
+from mcp_proxy.core.keys import credentials
 from mcp_proxy.core.place import Place
-from mcp_proxy.core.rules import Annotations, Rule, Rules
-from mcp_proxy.core.shelf import Shelf
-from mcp_proxy.core.traffic import Paths, Traffic
-from mcp_proxy.core.watching import LEVELS
+from mcp_proxy.core.rules import Annotations
+from mcp_proxy.core.traffic import Traffic
 from mcp_proxy.crew import Crew
 from mcp_proxy.edge.inbound import Door, Inbound, Roads
 from mcp_proxy.edge.live import Live
 from mcp_proxy.edge.mail import Owing
 from mcp_proxy.edge.names import Names
-from mcp_proxy.edge.neighbours import Answer
 from mcp_proxy.edge.ops import Ops
 from mcp_proxy.edge.own import Own, Sources
 from mcp_proxy.edge.pool import Pools, open_pools
 from mcp_proxy.edge.serve import on_hangup
 from mcp_proxy.effective import effective
-from mcp_proxy.layers.admit import Admit, Bounds
+from mcp_proxy.layers.admit import Admit
 from mcp_proxy.layers.cache import Cache
 from mcp_proxy.layers.chain import Forward, Layer, join
 from mcp_proxy.layers.clock import SystemClock, Tasks
@@ -51,12 +44,13 @@ from mcp_proxy.layers.failover import Failover, Way
 from mcp_proxy.layers.hedge import Hedge
 from mcp_proxy.layers.invalidate import Invalidate
 from mcp_proxy.layers.observe import Observe
-from mcp_proxy.layers.ratelimit import RateLimit, Rates, in_redis
+from mcp_proxy.layers.ratelimit import RateLimit, in_redis
 from mcp_proxy.layers.recover import Recover
-from mcp_proxy.layers.rescue import Rescue, Style
-from mcp_proxy.layers.retry import Backoff, Retry
+from mcp_proxy.layers.rescue import Rescue
+from mcp_proxy.layers.retry import Retry
 from mcp_proxy.layers.trace import Spans, TraceCall
-from mcp_proxy.reload import change
+from mcp_proxy.operations import Operations
+from mcp_proxy.reload import Reload
 from mcp_proxy.settings import Settings
 from mcp_proxy.signals import schemas
 from mcp_proxy.signals.bus import Bus
@@ -64,15 +58,9 @@ from mcp_proxy.signals.errors import Errors
 from mcp_proxy.signals.events import Events
 from mcp_proxy.signals.logs import Log, Renderer
 from mcp_proxy.signals.metrics import Metrics
-from mcp_proxy.signals.prometheus import FRESH, Prometheus, Reached, Seen
-from mcp_proxy.signals.said import Said
-from mcp_proxy.signals.view import Answered, View
-from mcp_proxy.sources import SettingsError
-from mcp_proxy.stores.board import Board, BoardShelf, Notice
-from mcp_proxy.stores.fanout import Fanout
-from mcp_proxy.stores.memory import MemoryShelf
-from mcp_proxy.stores.redis import RedisShelf, connections, prefix
-from mcp_proxy.stores.tiered import TieredShelf
+from mcp_proxy.signals.prometheus import Reached
+from mcp_proxy.signals.view import View
+from mcp_proxy.stores.redis import prefix
 from mcp_proxy.target import Common, Target
 from mcp_proxy.upstream.catalogue import OURSELVES, Catalogue
 from mcp_proxy.upstream.fleet import Fleet
@@ -111,7 +99,7 @@ class Sidecar:
         renderer = Renderer()
         self.events = Events(signals.events_replay, signals.lowest_level, renderer.text)
         # --- the other workers, where there are some
-        self.crew = self._crew()
+        self.crew = Crew(place, self._clock, self._tasks, self._view) if place else None
         self.live = Live(self.crew.chorus(self.events) if self.crew else self.events, self._clock)
         self.errors = Errors(signals.events_window, self._clock, renderer.stamp)
         self.emit = self._emit = Bus(
@@ -124,10 +112,22 @@ class Sidecar:
         self._addresses = behind.addresses(settings)
         # all workers have one, or a loop through two of them went unnoticed for a while
         self.pseudonym = f"mcp-sidecar-{place.name if place else token_hex(4)}"
-        self.fanout = self._fanout(renderer)
         # --- what outlives a call
+        self._server = storage.upstream_name(settings, self._addresses)
+        self.fanout = storage.fanout(
+            settings,
+            self._server,
+            self.pseudonym,
+            speaks=place is None or place.speaks,
+            clock=self._clock,
+            emit=self.emit,
+            events=self.events,
+            renderer=renderer,
+        )
         self.metrics = Metrics()
-        self.shelf: Shelf | None = self._open_shelf() if settings.cache.on else None
+        self.shelf = storage.shelf(
+            settings, self._server, place, clock=self._clock, emit=self._emit, spawn=self._tasks
+        )
         # --- the server behind
         self.bridge = behind.bridge(settings, environ or {}, self._clock, self._emit, self._tasks)
         self.pools: Pools = open_pools(
@@ -145,28 +145,47 @@ class Sidecar:
         self._trace = (
             TraceCall(spans, session_ids=settings.signals.traces_session_ids) if spans else None
         )
-        captured = capture.arguments if settings.signals.capture == "redacted" else capture.nothing
-        self._observe = Observe(self.metrics, self._clock, self._emit, self._upstream, captured)
+        # with several targets each call knows where it went
+        upstream = self._addresses[0].name if len(self._addresses) == 1 else ""
+        self._observe = Observe(
+            self.metrics, self._clock, self._emit, upstream, parts.captured(settings)
+        )
         self.deadline = Deadline(settings.server.request_timeout, self._clock, self._tasks)
         self._budget = Budget()
         self._hedge = self._hedging()
         self.admit = self._admit()
-        redis_url = settings.cache.redis_url
-        self._counts = connections(redis_url.get_secret_value()) if redis_url else None
+        self._counts = storage.counts(settings)
         self._limit = self._rate_limit()
-        self._cache, self._coalesce = self._caching(self.shelf)
+        self._cache, self._coalesce = self._caching()
         self.sessions = Sessions(self._clock.now)
         self._recover = self._recovery()
         # --- the two ends, and the roads between them
-        self._guarded = self._origin(lambda target: target.guarded)
-        self._bare = self._origin(lambda target: target.outbound)
-        self._tunnel = self._origin(lambda target: target.tunnel)
-        self._reloading = Lock()
-        self._reloaded = False
+        roads = attrgetter("guarded"), attrgetter("outbound"), attrgetter("tunnel")
+        self._guarded, self._bare, self._tunnel = map(self._origin, roads)
+        self._reload = Reload(lambda: self._settings, self._adopt, self.crew, self._emit)
+        self.operations = Operations(
+            self._view,
+            self.shelf,
+            [target.breaker for target in self.targets if target.breaker],
+            self.crew,
+            place,
+            clock=self._clock,
+            emit=self._emit,
+            command=self.bridge.snapshot if self.bridge else None,
+        )
+        if self.crew is not None:
+            self.crew.answer(
+                {
+                    "home": self._home,
+                    "posted": self._posted,
+                    "tools changed": self._tools_changed,
+                    **self.operations.answers,
+                    **self._reload.answers,
+                }
+            )
         self._own = self._endpoints()
-        built = self._built()
         self.inbound = Inbound(
-            *built,
+            *self._built(),
             self._own,
             clock=self._clock,
             spawn=self._tasks,
@@ -176,10 +195,10 @@ class Sidecar:
         self.connections: Callable[[], dict[str, int]] = dict
         self.ops = Ops(self.inbound) if settings.server.ops_port is not None else None
 
-    # --- what holds no state, and is made anew when settings are read anew
+    # --- the road of one request; it holds no state, and is made anew when settings are read anew
 
     def _built(self) -> tuple[Door, Roads, Traffic]:
-        rescue = Rescue(self._style(), self._clock, self._emit)
+        rescue = Rescue(parts.style(self._settings), self._clock, self._emit)
         retry, invalidate = self._retry(), self._invalidate()
         outer = present(self._trace, self._observe, rescue)
         cache, limit = self._cache, self._limit
@@ -194,7 +213,7 @@ class Sidecar:
             ),
             Stack.SHORT: present(*outer, limit, invalidate, self._recover),
         }
-        self.traffic = self._traffic()
+        self.traffic = parts.traffic(self._settings, self._annotated)
         roads = Roads(
             {
                 Stack.FULL: join(stacks[Stack.FULL], self._guarded),
@@ -206,7 +225,7 @@ class Sidecar:
             # a road on which Redis is asked cannot be walked in one step
             known=cache.known if cache and not (limit and limit.waits) else None,
         )
-        return self._door(), roads, self.traffic
+        return parts.door(self._settings, self.pseudonym), roads, self.traffic
 
     def _adopt(self, settings: Settings) -> None:
         """Let settings take effect of which reload.LIVE ones may be others."""
@@ -223,115 +242,11 @@ class Sidecar:
             target.adopt(settings)
         self.inbound.adopt(*self._built())
 
-    async def reload(self) -> tuple[dict[str, Any], list[str]]:
-        """Read the settings anew; return what has changed, or what is wrong: then nothing has."""
-        found, faults = await self._reload_here()
-        if self.crew is not None and not faults:
-            await self.crew.neighbours.ask("reload")
-        return found, faults
-
     def reload_soon(self) -> None:
         """Begin to read the settings anew."""
-        self._tasks(self.reload(), "reload")
+        self._tasks(self._reload.everywhere(), "reload")
 
-    async def _reload_too(self, _: Any) -> None:
-        """Read the settings that another worker has read."""
-        await self._reload_here()
-
-    async def _was_reloaded(self, _: Any) -> bool:
-        return self._reloaded
-
-    async def _reload_here(self) -> tuple[dict[str, Any], list[str]]:
-        async with self._reloading:
-            try:
-                read = await to_thread(self._settings.again)
-            except SettingsError as error:
-                for fault in error.faults:
-                    self._emit("config.warning", "warning", message=f"not reloaded: {fault}")
-                return {}, error.faults
-            found = change(self._settings, read)
-            self._adopt(found.settings)
-            self._reloaded = True
-        keys: dict[str, Any] = {"changed": found.changed, "restart": found.restart}
-        self._emit("config.reloaded", "info", **keys)
-        for key in found.restart:
-            message = f"{key} has another value, which takes effect with the next start"
-            self._emit("config.warning", "warning", message=message)
-        return keys, []
-
-    # --- parts, from settings
-
-    def _fanout(self, renderer: Renderer) -> Fanout | None:
-        url = self._settings.cache.redis_url
-        if self._settings.signals.events_fanout != "redis":
-            return None
-        if url is None:
-            if self._place is None or self._place.speaks:
-                message = "MCP_EVENTS_FANOUT=redis needs REDIS_URL: events stay with this sidecar"
-                self._emit("config.warning", "warning", message=message)
-            return None
-        fanout = Fanout(
-            url.get_secret_value(),
-            prefix(self.upstream_name),
-            self.pseudonym,
-            self._clock,
-            self._emit,
-            heard=self.events.hear,
-        )
-
-        def tell(said: Said) -> None:
-            if LEVELS[said.level] >= LEVELS["info"]:
-                fields = {"replica": self.pseudonym, **said.fields}
-                fanout.tell(renderer.text(said._replace(fields=fields)))
-
-        self._emit.add(tell)
-        return fanout
-
-    def _open_shelf(self) -> Shelf:
-        shelf, place = self._own_shelf(), self._place
-        if place is None:
-            return shelf
-        board = Board(place.room, place.workers + 1, place.index, self._clock.now)
-        return BoardShelf(shelf, board, self._tasks)
-
-    def _crew(self) -> Crew | None:
-        if self._place is None:
-            return None
-        answers: dict[str, Answer] = {
-            "drop": self._drop,
-            "home": self._home,
-            "posted": self._posted,
-            "reload": self._reload_too,
-            "reloaded": self._was_reloaded,
-            "reset": self._reset_here,
-            "tools changed": self._tools_changed,
-        }
-        return Crew(self._place, self._clock, self._tasks, self._view, answers)
-
-    def _own_shelf(self) -> MemoryShelf | TieredShelf:
-        cache = self._settings.cache
-        clock = self._clock
-        memory = MemoryShelf(cache.max_entries, cache.max_bytes, clock.now, clock.epoch)
-        if cache.redis_url is None:
-            return memory
-        redis = RedisShelf(
-            cache.redis_url.get_secret_value(),
-            self.upstream_name,
-            clock.now,
-            self._emit,
-            self._tasks,
-            epoch=clock.epoch,
-            sleep=clock.sleep,
-        )
-        return TieredShelf(
-            memory,
-            redis,
-            clock.now,
-            self._tasks,
-            self._emit,
-            epoch=clock.epoch,
-            strategy=cache.strategy,
-        )
+    # --- parts
 
     def _targets(self) -> list[Target]:
         common = Common(
@@ -353,59 +268,23 @@ class Sidecar:
         ways = [Way(target, road(target)) for target in self.targets]
         return ways[0].forward if len(ways) == 1 else Failover(ways, self.homes, self._emit)
 
-    @property
-    def _upstream(self) -> str:
-        """Return the only target's name; with several, each call knows where it went."""
-        return self._addresses[0].name if len(self._addresses) == 1 else ""
-
-    @property
-    def upstream_name(self) -> str:
-        """Return the server's name in cache keys (DESIGN section 4, Key).
-
-        A loopback address or a single label means another server on each machine, so the
-        machine's name goes with it: unrelated sidecars on one Redis never share.
-        """
-        named = self._settings.upstream.name
-        if named:
-            return named
-        names = ",".join(sorted(one.name for one in self._addresses))
-        if command := self._settings.upstream.arguments:
-            # the program alone is not the server, and arguments may be secrets
-            run = "\0".join((*command, self._settings.upstream.command_cwd or ""))
-            names += f"-{sha256(run.encode()).hexdigest()[:16]}"
-        local = any(is_local(one) for one in self._addresses)
-        return f"{names}@{socket.gethostname()}" if local else names
-
-    def _style(self) -> Style:
-        server = self._settings.server
-        return Style(
-            tool_result=server.tool_error_style == "result",
-            always_200=server.error_status == "compat",
-        )
-
     def _admit(self) -> Admit:
-        concurrency = self._settings.concurrency
-        # what the server bears does not grow with our processes: each gets its share, rounded up
-        workers = self._place.workers if self._place else 1
-        limit, per_tool, queue = (
-            -(-bound // workers)
-            for bound in (concurrency.limit, concurrency.per_tool, concurrency.queue)
-        )
+        settings = self._settings
+        bounds = parts.bounds(settings, self._place.workers if self._place else 1)
         return Admit(
-            Bounds(limit, per_tool, queue),
+            bounds,
             self._clock,
             self._emit,
-            deadline=self._settings.server.request_timeout,
-            gradient=Gradient(limit) if concurrency.adaptive else None,
+            deadline=settings.server.request_timeout,
+            gradient=Gradient(bounds.limit) if settings.concurrency.adaptive else None,
             restarting=lambda: self.fleet.restarting,
         )
 
     def _rate_limit(self) -> RateLimit | None:
-        rates = Rates(**self._settings.rate_limit.model_dump())
-        ruled = any(rule.rate_limit for rule in self._settings.tools.values())
-        if rates == Rates() and not ruled:
+        rates = parts.rates(self._settings)
+        if rates is None:
             return None
-        shared = in_redis(self._counts, prefix(self.upstream_name)) if self._counts else None
+        shared = in_redis(self._counts, prefix(self._server)) if self._counts else None
         return RateLimit(rates, self._clock, self._emit, shared=shared)
 
     def _hedging(self) -> Hedge | None:
@@ -418,11 +297,8 @@ class Sidecar:
         retry = self._settings.retry
         if not retry.max_retries:
             return None
-        policy = Backoff(
-            retry.max_retries, retry.backoff_base, retry.backoff_factor, retry.backoff_max
-        )
         return Retry(
-            policy,
+            parts.backoff(self._settings),
             self._budget,
             self.fleet,
             self._clock,
@@ -446,22 +322,15 @@ class Sidecar:
             others=self.crew.moves(self.sessions) if self.crew else None,
         )
 
-    def _caching(self, shelf: Shelf | None) -> tuple[Cache | None, Coalesce | None]:
+    def _caching(self) -> tuple[Cache | None, Coalesce | None]:
         """Return the layers that share answers: both, or none when caching is off."""
-        if shelf is None:
+        if self.shelf is None:
             return None, None
-        settings = self._settings
-        keyring = Keyring(
-            self.upstream_name,
-            ignored=settings.cache.ignore_headers,
-            share_sessions=settings.cache.share_sessions,
-            share_public=settings.cache.share_public,
-            host_matters=True,  # it goes upstream as X-Forwarded-Host, and a server may build links of it
-        )
-        limit = settings.server.buffer_limit
+        server = self._settings.server
+        keyring, limit = parts.keyring(self._settings, self._server), server.buffer_limit
         return (
-            Cache(shelf, keyring, self._clock, self._tasks, limit),
-            Coalesce(settings.server.request_timeout, self._clock, self._tasks, limit),
+            Cache(self.shelf, keyring, self._clock, self._tasks, limit),
+            Coalesce(server.request_timeout, self._clock, self._tasks, limit),
         )
 
     def _invalidate(self) -> Invalidate | None:
@@ -470,60 +339,26 @@ class Sidecar:
         quarantine = self._settings.cache.quarantine
         return Invalidate(self.shelf, quarantine, self._tasks, self._invalidated)
 
-    def _door(self) -> Door:
-        server = self._settings.server
-        return Door(
-            Admission(server.host, server.allowed_hosts, server.allowed_origins),
-            Proxies(server.trusted_proxies),
-            self.pseudonym,
-            server.buffer_limit,
-            server.max_body_bytes,
-            server.body_timeout,
-            server.held_bytes,
-            server.enrich_responses,
-            server.sse_keepalive,
-        )
-
-    def _traffic(self) -> Traffic:
-        settings = self._settings
-        server = settings.server
-        rules = Rules(
-            Rule(pattern, **rule.model_dump()) for pattern, rule in settings.tools.items()
-        )
-        policy = Policy(
-            settings.cache.ttl,
-            settings.cache.annotated_ttl,
-            settings.cache.stale_while_revalidate,
-            settings.cache.stale_if_error,
-            settings.upstream.trust_annotations,
-            rules,
-        )
-        paths = Paths(server.mcp_path, server.sse_path, server.messages_path, server.tool_routes)
-        return Traffic(paths, Decisions(policy), self._annotated)
-
     def _endpoints(self) -> Own:
-        token = self._settings.server.admin_token
+        operations = self.operations
+        server = self._settings.server
         return Own(
             Sources(
-                health=self.health,
-                metrics=self._metrics if self._settings.signals.enable_metrics else None,
-                prometheus=self._prometheus().page,
-                clear=self._clear,
-                reset=self._reset,
+                health=operations.health,
+                metrics=operations.metrics if self._settings.signals.enable_metrics else None,
+                prometheus=operations.prometheus(self._tasks).page,
+                clear=operations.clear,
+                reset=operations.reset,
                 ready=lambda: not self.inbound.draining,
                 live=self.live,
                 config=lambda: effective(self._settings),
-                reload=self.reload,
+                reload=self._reload.everywhere,
                 event_schema=schemas.all_of_them(),
             ),
-            token.get_secret_value() if token else None,
+            server.admin_token.get_secret_value() if server.admin_token else None,
             self._clock,
-            moved=self._settings.server.ops_port is not None,
+            moved=server.ops_port is not None,
         )
-
-    def _prometheus(self) -> Prometheus:
-        fresh = FRESH if self.crew is None else 0.0
-        return Prometheus(self._seen, self._clock.now, self._tasks, fresh=fresh)
 
     # --- what rooms tell each other
 
@@ -612,39 +447,6 @@ class Sidecar:
             self.catalogue.learn(OURSELVES, found)
             self.traffic.forget()
 
-    # --- what the own endpoints show
-
-    async def health(self) -> tuple[int, dict[str, Any]]:
-        """Return status code and body of `/api/health`."""
-        return shown.health(await self._whole(samples=False))
-
-    async def _metrics(self) -> dict[str, Any]:
-        told = await shown.metrics(await self._whole(samples=True), self._clock.sleep)
-        return {**told, "command": self.bridge.snapshot()} if self.bridge else told
-
-    async def _reset(self, name: str | None) -> list[str]:
-        """Close circuits; raises KeyError when there is none of that name."""
-        found = await self.crew.neighbours.ask("reset", name) if self.crew else {}
-        closed = [await self._reset_here(name), *found.values()]
-        if all(one is None for one in closed):
-            raise KeyError(name)
-        return sorted({circuit for one in closed for circuit in one or ()})
-
-    async def _reset_here(self, name: str | None) -> list[str] | None:
-        """Close circuits of this process; return None when there is none of that name."""
-        breakers = [target.breaker for target in self.targets if target.breaker]
-        if name is not None:
-            breakers = [one for one in breakers if name in one.snapshot()]
-            if not breakers:
-                return None
-        return [closed for one in breakers for closed in one.reset(name)]
-
-    async def _seen(self) -> Seen:
-        return shown.seen(await self._whole(samples=False))
-
-    async def _whole(self, *, samples: bool) -> View:
-        return self._view() if self.crew is None else await self.crew.whole(samples=samples)
-
     def _view(self) -> View:
         """Return what this process knows."""
         now = self._clock.now()
@@ -680,45 +482,18 @@ class Sidecar:
             streams=self.pools.open_streams if alone else target.streams.under_way,
         )
 
-    async def _clear(self, narrowed: Mapping[str, str]) -> dict[str, Any]:
-        age = float(narrowed.get("older_than", 0.0))
-        before = self._clock.epoch() - age if age > 0 else 0.0
-        key = narrowed.get("key")
-        scope = scopes.narrowed(narrowed.get("service"), narrowed.get("tool"))
-        scope = scopes.of_key(key) if key else scope
-        # the others count and drop; then they are told for good, with those that did not answer
-        found = await self.crew.neighbours.ask("drop", (scope, before)) if self.crew else {}
-        cleared: int | None = 0
-        if self.shelf is not None:
-            work = self.shelf.expire(before) if before else self.shelf.invalidate(scope)
-            cleared = await work
-        cleared = None if cleared is None else cleared + sum(found.values())
-        said = " ".join(f"{name}={value}" for name, value in narrowed.items())
-        self._emit("cache.cleared", scope=said or "all", entries=cleared)
-        answer = {"cleared": dict(narrowed) or "all", "entries": cleared}
-        if self._place is not None:
-            answer["workers"] = Answered(self._place.workers, 1 + len(found))._asdict()
-        return answer
-
-    async def _drop(self, said: Any) -> int:
-        """Drop what another worker clears; return how many."""
-        scope, before = said
-        shelf = self.shelf
-        return shelf.hear(Notice(scope, before=before)) if isinstance(shelf, BoardShelf) else 0
-
     # --- life
 
     async def meet(self) -> None:
         """Let the other workers find this one, before anybody calls. Raises OSError."""
         if self.crew is not None:
             await self.crew.open()
-        if self.crew is None or self._place is None or not self._place.again:
+        if self._place is None or not self._place.again:
             return
         if self.shelf is not None:
             # the one before may have died with a write under way, of which Redis has not heard
             await self.shelf.invalidate("", self._settings.cache.quarantine)
-        if any((await self.crew.neighbours.ask("reloaded")).values()):
-            await self._reload_here()  # the others have other settings than it was started with
+        await self._reload.catch_up()
 
     def start(self) -> None:
         """Begin to watch the server, or to run it, and to listen to SIGHUP."""
@@ -785,9 +560,3 @@ def raising(error: ProxyError) -> Forward:
         raise error
 
     return origin
-
-
-def is_local(server: Address) -> bool:
-    """Tell whether an address means another server on each machine."""
-    host = server.origin.partition("//")[2].rpartition(":")[0]
-    return "." not in host or host.startswith("127.") or host == "[::1]"

@@ -38,9 +38,8 @@ class Crew:
         clock: Clock,
         spawn: Spawn,
         view: Callable[[], View],
-        answers: Mapping[str, Answer],
     ) -> None:
-        self._answers: dict[str, Answer] = {"report": self._report, **answers}
+        self._answers: dict[str, Answer] = {"report": self._report}
         self.neighbours = Neighbours(place, clock, spawn, self._answers)
         self._place = place
         self._clock = clock
@@ -48,16 +47,20 @@ class Crew:
         self._base: dict[str, Any] | None = None  # what was counted here before
         self._turn = asyncio.Lock()
 
+    def answer(self, answers: Mapping[str, Answer]) -> None:
+        """Answer the others so, too, by what they ask for."""
+        self._answers |= answers
+
     def chorus(self, events: Events) -> Chorus:
         """Return the events of all workers."""
         chorus = Chorus(events, self.neighbours, self._clock)
-        self._answers |= chorus.answers
+        self.answer(chorus.answers)
         return chorus
 
     def moves(self, sessions: Sessions) -> Moves:
         """Return what keeps the workers at one about sessions."""
         moves = Moves(sessions, self.neighbours, self._clock)
-        self._answers |= moves.answers
+        self.answer(moves.answers)
         return moves
 
     async def home(self, said: str) -> str | None:

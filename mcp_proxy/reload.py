@@ -1,9 +1,14 @@
-"""What of new settings takes effect in a running sidecar, and what needs a restart."""
+"""New settings in a running sidecar: how they are read, what takes effect, what needs a restart."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
+from mcp_proxy.core.clock import Emit
+from mcp_proxy.crew import Crew
+from mcp_proxy.edge.neighbours import Answer
 from mcp_proxy.settings import RateLimit, Retry, Settings, variables
+from mcp_proxy.sources import SettingsError
 
 Path = tuple[str, str]
 # What is read anew for each call, or stands in parts that hold no state (assembly builds them anew).
@@ -67,3 +72,63 @@ def _origins(current: Settings, read: Settings) -> Iterator[tuple[tuple[str, ...
         for path, origin in settings.origins.items():
             if (path in LIVE or path[0] in _TABLES) is live:
                 yield path, origin
+
+
+class Reload:
+    """Read the settings anew, in this process and in the other workers."""
+
+    def __init__(
+        self,
+        current: Callable[[], Settings],
+        adopt: Callable[[Settings], None],
+        crew: Crew | None,
+        emit: Emit,
+    ) -> None:
+        self._current = current
+        self._adopt = adopt
+        self._crew = crew
+        self._emit = emit
+        self._turn = asyncio.Lock()
+        self._done = False
+
+    async def everywhere(self) -> tuple[dict[str, Any], list[str]]:
+        """Return what has changed, or what is wrong: then nothing has."""
+        found, faults = await self._here()
+        if self._crew is not None and not faults:
+            await self._crew.neighbours.ask("reload")
+        return found, faults
+
+    async def catch_up(self) -> None:
+        """Read them if the others have: a worker that comes later was started with older ones."""
+        if self._crew and any((await self._crew.neighbours.ask("reloaded")).values()):
+            await self._here()
+
+    @property
+    def answers(self) -> dict[str, Answer]:
+        """Return what this worker does when another one was asked."""
+        return {"reload": self._too, "reloaded": self._was}
+
+    async def _too(self, _: Any) -> None:
+        await self._here()
+
+    async def _was(self, _: Any) -> bool:
+        return self._done
+
+    async def _here(self) -> tuple[dict[str, Any], list[str]]:
+        async with self._turn:
+            current = self._current()
+            try:
+                read = await asyncio.to_thread(current.again)
+            except SettingsError as error:
+                for fault in error.faults:
+                    self._emit("config.warning", "warning", message=f"not reloaded: {fault}")
+                return {}, error.faults
+            found = change(current, read)
+            self._adopt(found.settings)
+            self._done = True
+        keys: dict[str, Any] = {"changed": found.changed, "restart": found.restart}
+        self._emit("config.reloaded", "info", **keys)
+        for key in found.restart:
+            message = f"{key} has another value, which takes effect with the next start"
+            self._emit("config.warning", "warning", message=message)
+        return keys, []

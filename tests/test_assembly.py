@@ -134,26 +134,6 @@ async def test_traces_are_told_from_both_ends(assembled: Assembled) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "shared"),
-    [
-        ("http://localhost:9000", False),
-        ("http://127.0.0.1:9000", False),
-        ("http://[::1]:9000", False),
-        ("http://basic-server:9000", False),
-        ("http://mcp.example.com", True),
-        ("http://192.0.2.7:9000", True),
-    ],
-)
-async def test_only_addresses_that_mean_one_server_everywhere_name_it(
-    assembled: Assembled, url: str, shared: bool
-) -> None:
-    """DESIGN section 4, Key: unrelated sidecars on one Redis never share."""
-    name = assembled(MCP_UPSTREAM_URL=url).upstream_name
-    assert ("@" not in name) is shared
-    assert assembled(MCP_UPSTREAM_URL=url, MCP_UPSTREAM_NAME="crm").upstream_name == "crm"
-
-
-@pytest.mark.parametrize(
     ("environment", "store"),
     [
         ({}, "memory"),

@@ -6,7 +6,7 @@ short password under a harmless name looks like any word: that is why this is of
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mcp_proxy.core.message import Dialect, Message
@@ -17,6 +17,8 @@ _TEXT = 64  # characters of a text that are shown
 _LONGEST = 4096  # a longer text is not looked through
 _DIGITS = 20  # what has more is no number that people count with
 REDACTED = "[redacted]"
+
+Captured = Callable[[Message], Mapping[str, str]]
 
 # Names, in lower case and without what separates words.
 _SECRET_NAMES = re.compile(

@@ -18,6 +18,8 @@ from mcp_proxy.core.trace import Trace, trace_of
 _REMEMBERED = 512
 _SEEN = 8192
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+# What the server says of a tool to whoever sends such headers.
+SaidOf = Callable[[Headers, RawHeaders, str], Annotations | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +62,7 @@ class Traffic:
     recognised from then on.
     """
 
-    def __init__(
-        self,
-        paths: Paths,
-        decisions: Decisions,
-        annotated: Callable[[Headers, RawHeaders, str], Annotations | None],
-    ) -> None:
+    def __init__(self, paths: Paths, decisions: Decisions, annotated: SaidOf) -> None:
         self._paths = paths
         self._decisions = decisions
         self._annotated = annotated

@@ -1,12 +1,10 @@
 """Tell how each call ended."""
 
-from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from mcp_proxy.core import capture
 from mcp_proxy.core.call import Call, Reply, Stream
 from mcp_proxy.core.clock import Clock, Emit
-from mcp_proxy.core.message import Message
 from mcp_proxy.core.outcome import Outcome
 from mcp_proxy.core.verdict import Verdict
 from mcp_proxy.layers.chain import Forward
@@ -33,7 +31,7 @@ class Observe:
         clock: Clock,
         emit: Emit,
         upstream: str = "",
-        captured: Callable[[Message], Mapping[str, str]] = capture.nothing,
+        captured: capture.Captured = capture.nothing,
     ) -> None:
         self._upstream = upstream  # of calls that tell no other
         self._counts = counts

@@ -51,12 +51,15 @@ class _Raw(BaseSerializer):  # type: ignore[misc]
         return value
 
 
-def connections(url: str, timeout: float = TIMEOUT) -> BlockingConnectionPool:
+Connections = BlockingConnectionPool
+
+
+def connections(url: str, timeout: float = TIMEOUT) -> Connections:
     """Return connections to Redis for what must never hold a caller up; none is open yet.
 
     The defaults of redis-py are wrong for that: 5 s, ten retries, and a pool that raises.
     """
-    return BlockingConnectionPool.from_url(
+    return Connections.from_url(
         url,
         max_connections=_CONNECTIONS,
         timeout=timeout,

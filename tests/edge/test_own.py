@@ -569,7 +569,7 @@ async def opened(front: Opened, upstream: Upstream, **settings: Any) -> Front:
 
 
 async def state_of(front: Front, name: str) -> Any:
-    return (await front.sidecar.health())[1]["circuits"][f"tool {name}"]["state"]
+    return (await front.sidecar.operations.health())[1]["circuits"][f"tool {name}"]["state"]
 
 
 async def test_a_reset_closes_all_circuits(front: Opened, upstream: Upstream) -> None:
