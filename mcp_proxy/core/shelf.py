@@ -44,8 +44,8 @@ class Shelf(Protocol):
         """Return what was put there, unless its time is over."""
         ...
 
-    async def put(self, key: str, frame: bytes, seconds: float) -> None:
-        """Keep a frame for `seconds`."""
+    async def put(self, key: str, frame: bytes, seconds: float) -> bool:
+        """Keep a frame for `seconds`; tell whether it is kept."""
         ...
 
     async def delete(self, key: str) -> None:

@@ -262,7 +262,8 @@ class Cache:
         if frame is None or not any(terms):
             return note
         place = ask.shared if ask.shared and freshness.is_public(answer) else ask.own
-        await self._shelf.put(place.key, pack(frame), frame.kept)
+        if not await self._shelf.put(place.key, pack(frame), frame.kept):
+            return note
         return note._replace(stored=True, ttl=terms.fresh - age, key=place.shown)
 
 

@@ -204,9 +204,9 @@ class MemoryShelf:
         """Return what was put there, unless its time is over."""
         return self._memory.look(key)
 
-    async def put(self, key: str, frame: bytes, seconds: float) -> None:
-        """Keep a frame for `seconds`, if it is not larger than the whole shelf."""
-        await self._memory.set(key, frame, ttl=seconds)
+    async def put(self, key: str, frame: bytes, seconds: float) -> bool:
+        """Keep a frame for `seconds`, if it is not larger than the whole shelf; tell whether."""
+        return bool(await self._memory.set(key, frame, ttl=seconds))
 
     async def delete(self, key: str) -> None:
         """Forget a frame."""

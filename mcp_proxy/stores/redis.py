@@ -221,11 +221,7 @@ class RedisShelf:
             return None
         return await self._ask(self._redis.get(self._prefix + key), None)
 
-    async def put(self, key: str, frame: bytes, seconds: float) -> None:
-        """Keep a frame for `seconds`."""
-        await self.store(key, frame, seconds)
-
-    async def store(self, key: str, frame: bytes, seconds: float) -> bool:
+    async def put(self, key: str, frame: bytes, seconds: float) -> bool:
         """Keep a frame for `seconds`; tell whether Redis has it."""
         if self.resting:
             return False

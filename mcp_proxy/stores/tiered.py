@@ -132,13 +132,15 @@ class TieredShelf:
         await self._memory.put(key, found, self._fresh_for(found))
         return found
 
-    async def put(self, key: str, frame: bytes, seconds: float) -> None:
-        """Keep a frame for `seconds`: at once in memory, in Redis according to the strategy."""
-        await self._memory.put(key, frame, min(seconds, self._fresh_for(frame)))
+    async def put(self, key: str, frame: bytes, seconds: float) -> bool:
+        """Keep a frame for `seconds`: at once in memory, in Redis according to the strategy.
+
+        Tell whether either has it; what waits to be written to Redis counts as kept.
+        """
+        here = await self._memory.put(key, frame, min(seconds, self._fresh_for(frame)))
         if self._at_once:
-            await self._redis.put(key, frame, seconds)
-        else:
-            self._write_later(key, _Waiting(frame, self._now() + seconds))
+            return await self._redis.put(key, frame, seconds) or here
+        return self._write_later(key, _Waiting(frame, self._now() + seconds)) or here
 
     def _fresh_for(self, data: bytes) -> float:
         """Return the seconds for which a frame is fresh; 0 if it is not, or is unreadable."""
@@ -193,8 +195,8 @@ class TieredShelf:
 
     # --- write-back
 
-    def _write_later(self, key: str, waiting: _Waiting) -> None:
-        """Queue a frame for Redis.
+    def _write_later(self, key: str, waiting: _Waiting) -> bool:
+        """Queue a frame for Redis; tell whether there was room.
 
         An invalidation need not look here: the edition is part of the key, so what is written late
         has a name that nobody asks for any more.
@@ -205,11 +207,12 @@ class TieredShelf:
             if not self._overflowing:
                 self._overflowing = True
                 self._emit("store.write_back_lost", "warning", reason="queue full")
-            return
+            return False
         if not self._queue:
             self._spawn(self._write_back(), "write back")
         self._queue[key] = waiting
         self._queued_bytes += len(waiting.frame)
+        return True
 
     def _take(self, key: str) -> None:
         """Take a frame out of the queue, if it is there."""
@@ -224,7 +227,7 @@ class TieredShelf:
                 key, waiting = next(iter(self._queue.items()))
                 left = waiting.until - self._now()
                 # While Redis is in trouble nothing waits for its return: a new token comes first.
-                if left >= 0.001 and not await self._redis.store(key, waiting.frame, left):
+                if left >= 0.001 and not await self._redis.put(key, waiting.frame, left):
                     self._lost += 1
                 if self._queue.get(key) is waiting:
                     self._take(key)

@@ -163,9 +163,9 @@ class SlowShelf:
         await stop("get")
         return frame
 
-    async def put(self, key: str, frame: bytes, seconds: float) -> None:
+    async def put(self, key: str, frame: bytes, seconds: float) -> bool:
         await stop("put")
-        await self._shelf.put(key, frame, seconds)
+        return await self._shelf.put(key, frame, seconds)
 
     async def delete(self, key: str) -> None:
         await self._shelf.delete(key)

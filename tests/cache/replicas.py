@@ -69,9 +69,9 @@ class SlowRedis(RedisShelf):
         await stop("far get")
         return found
 
-    async def store(self, key: str, frame: bytes, seconds: float) -> bool:
+    async def put(self, key: str, frame: bytes, seconds: float) -> bool:
         await stop("store")
-        done = await super().store(key, frame, seconds)
+        done = await super().put(key, frame, seconds)
         if done:
             self._world.kept(key, frame)
         return done

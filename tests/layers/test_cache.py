@@ -124,6 +124,13 @@ async def test_a_stored_answer_is_told_again_without_asking() -> None:
     assert (second.status, data(second), second.attempts) == (200, data(first), 0)
 
 
+async def test_what_has_no_room_is_not_called_stored() -> None:
+    """RFC 9211 section 2.5; MCP_CACHE_MAX_BYTES."""
+    clock = FakeClock()
+    bench = Bench(shelf=Shelf(100, 400, clock.now, clock.epoch))
+    assert bare(await bench.ask(Script(answer(text="x" * 400)))) == MISS
+
+
 @pytest.mark.parametrize(
     ("asked", "spelled"), [(2, "2"), ("1", '"1"'), ('a"b', '"a\\"b"'), (0, "0"), (-5, "-5")]
 )

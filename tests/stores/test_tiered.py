@@ -63,10 +63,10 @@ class Watched(RedisShelf):
         await self.let["get"].wait()
         return found
 
-    async def store(self, key: str, frame: bytes, seconds: float) -> bool:
+    async def put(self, key: str, frame: bytes, seconds: float) -> bool:
         self.asked.append(f"store {key}")
         await self.let["store"].wait()
-        return await super().store(key, frame, seconds)
+        return await super().put(key, frame, seconds)
 
 
 class Replica(TieredShelf):
@@ -657,9 +657,9 @@ async def test_closing_writes_what_waits(bench: Bench, stopped: bool) -> None:
 
 async def test_closing_takes_half_a_second_at_most_and_counts_the_rest(bench: Bench) -> None:
     class Slow(Watched):
-        async def store(self, key: str, frame: bytes, seconds: float) -> bool:
+        async def put(self, key: str, frame: bytes, seconds: float) -> bool:
             await bench.clock.advance(0.3)
-            return await super().store(key, frame, seconds)
+            return await super().put(key, frame, seconds)
 
     shelf = replica(bench, "write-back", Slow)
     await shelf.token()
