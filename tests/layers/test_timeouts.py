@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mcp_proxy.layers.timeouts import Timeouts, Together
+from mcp_proxy.layers.timeouts import Bound, Timeouts, Together
 from tests.fakes import settle, spawn, within
 from tests.leaping import leap, leaping
 
@@ -207,3 +207,25 @@ async def test_a_block_in_a_block_leaves_the_outer_ones_end_to_it() -> None:
     inner.end()
     assert await within(task) == "outer"
     assert task.cancelling() == 0
+
+
+async def test_a_block_that_may_not_end_now_is_left_to_its_owner() -> None:
+    """As a stream in the midst of an event is; the others end (edge/listening)."""
+
+    class InTheMidst(Bound):
+        may_end = False
+
+    together, go_on = Together(), asyncio.Event()
+
+    async def in_the_midst() -> str:
+        async with InTheMidst(together):
+            await go_on.wait()
+        return "whole"
+
+    kept = spawn(in_the_midst(), "kept")
+    other = spawn(hang_together(together), "other")
+    await settle()
+    together.end()
+    assert await within(other) == "broken off"
+    go_on.set()
+    assert await within(kept) == "whole"
