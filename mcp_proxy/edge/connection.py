@@ -88,6 +88,7 @@ class Connection(web.RequestHandler):
         """End, and with it what nobody waits for any more."""
         self._has_begun()
         super().connection_lost(exc)
+        self._payload = EMPTY_PAYLOAD  # the last one holds the connection
         if self._serving is not None:
             self._serving.cancel()
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from mcp_proxy.core import answers, freshness
 from mcp_proxy.core.call import CacheNote, Call, Reply
 from mcp_proxy.core.clock import Clock, Spawn
-from mcp_proxy.core.errors import ProxyError
+from mcp_proxy.core.errors import ProxyError, without_frames
 from mcp_proxy.core.frame import Frame, pack, unpack
 from mcp_proxy.core.keys import Keyring
 from mcp_proxy.core.reading import read_answer
@@ -169,7 +169,7 @@ class Cache:
         try:
             outcome: Reply | ProxyError = await ask.forward(ask.call)
         except ProxyError as error:
-            outcome = error
+            outcome = without_frames(error)
         age = frame.age(self._clock.epoch())
         usable = age < frame.terms.fresh + frame.terms.on_error
         if usable and freshness.is_failing(outcome) and await self._still_holds(place):

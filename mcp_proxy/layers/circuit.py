@@ -13,7 +13,6 @@ arrives late as the trial call, so outcomes carry the generation of the state th
 """
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf
@@ -27,7 +26,7 @@ from pybreaker import (
 )
 
 from mcp_proxy.core.clock import Clock
-from mcp_proxy.core.errors import CircuitOpenError
+from mcp_proxy.core.errors import CircuitOpenError, without_frames
 from mcp_proxy.core.window import Window
 
 # A circuit that keeps failing its probes waits longer each time, up to five minutes.
@@ -209,8 +208,10 @@ class Circuit:
             if failed:
                 raise _FailedTryError
 
-        with suppress(_FailedTryError):
+        try:
             self._breaker.call(outcome)
+        except _FailedTryError as failure:
+            without_frames(failure)  # pybreaker's frames hold it
 
     def _change(self, act: Callable[[], object]) -> None:
         before = self.state

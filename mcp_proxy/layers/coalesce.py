@@ -1,7 +1,7 @@
 """Let identical calls that are in flight together share one answer."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from multidict import CIMultiDict
 
@@ -18,7 +18,8 @@ from mcp_proxy.layers.chain import Forward
 class _Flight:
     key: str
     asked: Call
-    task: asyncio.Future[Reply] = field(init=False)
+    # Until it is over: what it raised holds its frame, and so the flight (core/errors, without_frames).
+    task: asyncio.Future[Reply] | None = None
     waiting: int = 0
     led: bool = True  # the caller that began it still waits
     told: bool = False  # somebody has the answer and will store it
@@ -88,12 +89,13 @@ class Coalesce:
         return reply
 
     async def _wait(self, flight: _Flight) -> Reply:
+        assert flight.task is not None
         flight.waiting += 1
         try:
             return await asyncio.shield(flight.task)
         finally:
             flight.waiting -= 1
-            if not flight.waiting and not flight.task.done():
+            if not flight.waiting and flight.task is not None:
                 # At once, not at the end of its tidying: who joined it would be cancelled with it.
                 self._close_to_others(flight)
                 flight.task.cancel()
@@ -112,6 +114,7 @@ class Coalesce:
             ) from None
         finally:
             self._close_to_others(flight)
+            flight.task = None
         if not flight.led:
             await reply.discard()
         return reply

@@ -38,6 +38,8 @@ class Begun(Generic[T]):
             except StopIteration as end:
                 result: T = end.value
                 return result
+            finally:
+                del thrown  # it holds this frame (core/errors, without_frames)
 
     def close(self) -> None:
         """Give up work that nobody awaits."""

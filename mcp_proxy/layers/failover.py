@@ -6,7 +6,12 @@ from typing import NamedTuple, Protocol
 
 from mcp_proxy.core.call import Call, Reply, Stream, Whole
 from mcp_proxy.core.clock import Emit
-from mcp_proxy.core.errors import CircuitOpenError, ProxyError, UpstreamUnreachableError
+from mcp_proxy.core.errors import (
+    CircuitOpenError,
+    ProxyError,
+    UpstreamUnreachableError,
+    without_frames,
+)
 from mcp_proxy.core.intent import Stack
 from mcp_proxy.core.session import SESSION, ping
 from mcp_proxy.layers.chain import Forward
@@ -114,7 +119,7 @@ class Failover:
             try:
                 reply = await asked(way, call)
             except (UpstreamUnreachableError, CircuitOpenError) as error:
-                errors.append(error)
+                errors.append(without_frames(error))
                 if isinstance(call.body, Stream) and not isinstance(error, CircuitOpenError):
                     break  # it may have been read, and is gone then
                 if way is not ways[-1] and isinstance(error, UpstreamUnreachableError):

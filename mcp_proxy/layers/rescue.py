@@ -39,7 +39,7 @@ class Rescue:
         try:
             reply = await forward(call)
         except ProxyError as error:
-            return self.answer(call, error)
+            return self.answer(call, errors.without_frames(error))
         except Exception as mistake:  # noqa: BLE001 - the last net under every caller
             return self.answer(call, self._reported(call, mistake))
         body = reply.body

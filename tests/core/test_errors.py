@@ -138,3 +138,25 @@ def test_no_two_failures_share_the_headers_of_an_answer() -> None:
     one, other = error_of(ProxyError), error_of(ProxyError)
     assert one.headers == other.headers == {}
     assert one.headers is not other.headers
+
+
+def raise_in_three_steps() -> None:
+    try:
+        try:
+            int("none")
+        except ValueError as wrong:
+            raise ConnectionError from wrong
+    except ConnectionError:
+        raise error_of(errors.UpstreamBrokenError) from None
+
+
+def test_an_error_that_is_kept_holds_no_frames_nor_do_its_causes() -> None:
+    """They hold the call, and perhaps the error."""
+    with pytest.raises(ProxyError) as raised:
+        raise_in_three_steps()
+    first = errors.without_frames(raised.value)
+    second = first.__context__
+    third = second.__cause__ if second else None
+    assert isinstance(second, ConnectionError)
+    assert isinstance(third, ValueError)
+    assert (first.__traceback__, second.__traceback__, third.__traceback__) == (None, None, None)

@@ -2,23 +2,36 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from itertools import count, islice
 from pathlib import Path
+from types import FrameType
 from typing import Any, cast
 
 import pytest
 from aiohttp.abc import AbstractResolver
 
+from mcp_proxy.edge import answer as answering
 from mcp_proxy.edge import express, heartbeat, inbound, live, mail, names
-from mcp_proxy.edge.answer import Answer
 from mcp_proxy.edge.heartbeat import Heartbeat
 from mcp_proxy.edge.mail import Mail
 from mcp_proxy.edge.names import Names
 from mcp_proxy.layers.clock import Tasks
 from tests.edge.conftest import Opened
 from tests.edge.test_mail import ENDPOINT, posted
-from tests.edge.wire import Client, Exchange, Front, Upstream, answer, get, post, request, streamed
+from tests.edge.wire import (
+    Answer,
+    Client,
+    Exchange,
+    Front,
+    Upstream,
+    answer,
+    get,
+    post,
+    request,
+    streamed,
+)
 from tests.fakes import FakeClock, settle
 
 DONE = b'{"success": true, "data": "done", "error": null, "timestamp": "2026-01-01T00:00:00"}'
@@ -63,18 +76,86 @@ async def test_what_a_call_made_waits_for_no_collector(reader: Front) -> None:
 
     async with reader.client() as client:
         await ask(client, range(20))
-        gc.collect()
-        gc.disable()
-        try:
+        with uncollected() as ours:
             await ask(client, range(20, 60))
-            gc.set_debug(gc.DEBUG_SAVEALL)
-            gc.collect()
-            ours = [one for one in gc.garbage if type(one).__module__.startswith("mcp_proxy")]
-            assert ours == []
-        finally:
-            gc.set_debug(0)
-            gc.garbage.clear()
-            gc.enable()
+        assert ours == []
+
+
+async def resets(exchange: Exchange) -> None:
+    exchange.reset()
+
+
+async def cuts(exchange: Exchange) -> None:
+    await exchange.send(answer(b"{", "Content-Length: 9"))
+    exchange.close()
+
+
+async def never(exchange: Exchange) -> None:
+    await exchange.left()
+
+
+@pytest.mark.parametrize(
+    "fails",
+    [resets, never, answer(status="503 Service Unavailable"), cuts],
+    ids=["reset", "left by its client", "status", "cut"],
+)
+async def test_what_a_failed_call_made_waits_for_no_collector(
+    reader: Front, upstream: Upstream, fails: Answer
+) -> None:
+    """An error holds the frames that it came through, and some of them hold the error."""
+    upstream.plays(fails)
+    calls = count()
+
+    async def ask(times: int) -> None:
+        for number in islice(calls, times):
+            for tool in ("look", "write"):
+                fields = {"service": "s", "tool_name": tool, "params": {"number": number}}
+                await answered_or_left(reader, upstream, post("/api/call-tool", fields), fails)
+
+    await ask(10)
+    with uncollected() as ours:
+        await ask(10)
+        async with asyncio.timeout(20):  # noqa: TID251 - bounds the test
+            while reader.sidecar.connections()["open"]:
+                await settle()
+    assert ours == []
+
+
+async def answered_or_left(front: Front, upstream: Upstream, raw: bytes, fails: Answer) -> None:
+    """Ask on a connection of its own; leave once the server has the call if it never answers."""
+    begun, open_before = upstream.begun, front.sidecar.metrics.in_flight
+    async with front.client() as client:
+        await client.send(raw)
+        if fails is not never:
+            assert (await client.hear()).status >= 500
+            return
+        await upstream.until(lambda: upstream.begun > begun)
+    async with asyncio.timeout(20):  # noqa: TID251 - bounds the test
+        while front.sidecar.metrics.in_flight > open_before:
+            await settle()
+
+
+@contextmanager
+def uncollected() -> Iterator[list[object]]:
+    """Collect nothing during the block; give what of ours the collector finds then."""
+    found: list[object] = []
+    gc.collect()
+    gc.disable()
+    try:
+        yield found
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        found += [one for one in gc.garbage if is_ours(one)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+
+
+def is_ours(one: object) -> bool:
+    if isinstance(one, FrameType):
+        return "/mcp_proxy/" in one.f_code.co_filename
+    return type(one).__module__.startswith("mcp_proxy")
 
 
 async def test_ten_times_as_many_targets(front: Opened, upstream: Upstream) -> None:
@@ -173,7 +254,7 @@ async def test_a_reader_that_takes_nothing_gets_one_comment_and_no_more() -> Non
             await asyncio.Event().wait()
 
     beats = Heartbeat(20.0, clock, tasks)
-    with beats.on(cast("Answer", Stalled())):
+    with beats.on(cast("answering.Answer", Stalled())):
         for _ in range(100):
             await clock.advance(20)
         assert written == [heartbeat._COMMENT]

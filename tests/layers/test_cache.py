@@ -686,6 +686,7 @@ async def test_an_old_answer_is_told_while_the_server_fails(outcome: Reply | Pro
     assert bare(told) == CacheNote(hit=True, stale="stale-if-error", ttl=-500, age=600)
     await bench.clock.advance(101)
     if isinstance(outcome, ProxyError):
+        assert outcome.__traceback__ is None, "it holds the frame that holds it"
         with pytest.raises(type(outcome)):
             await within(bench.cache(call(STALE, tool()), Script(outcome)))
     else:

@@ -216,6 +216,7 @@ async def test_what_was_not_delivered_goes_to_the_next_at_once(
     bench.servers[0].fails = bench.servers[1].fails = failure
     assert callable(asked)
     assert {await bench.ask(asked()) for _ in range(6)} == {"c"}
+    assert failure.__traceback__ is None, "it holds the frame that holds it"
 
 
 async def test_a_move_is_told_and_an_open_circuit_is_not_told_again_and_again() -> None:
