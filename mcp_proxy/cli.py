@@ -27,8 +27,9 @@ def run(**typed: str | None) -> None:
     names; the README has the table.
     """
     # Until we listen there is nothing to drain; and as first process of a container, one without a
-    # handler of its own would not hear SIGTERM at all.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # handler of its own would not hear SIGTERM at all. An exception could be lost in a finaliser.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(0))
     settings, warnings = settings_of(typed)
     from mcp_proxy import serving  # noqa: PLC0415 - --help stays quick
 

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 
 from mcp_proxy import __version__
+from mcp_proxy.core.beats import BEAT
 from mcp_proxy.core.clock import Emit
 from mcp_proxy.core.place import Place
 from mcp_proxy.core.readable import Style, wants_colour
+from mcp_proxy.layers.clock import Tasks
 from mcp_proxy.layers.trace import Spans
 from mcp_proxy.settings import Settings
 from mcp_proxy.signals import foreign
@@ -115,11 +117,18 @@ async def serve(settings: Settings, warnings: list[str], log: Log, seat: Seat | 
     # here, so that what libraries say when they are imported is told as events
     from mcp_proxy.edge.serve import by_signals, until_stopped  # noqa: PLC0415
 
-    sidecar = _assembled(settings, warnings, log, seat)
-    ports = await _opened(sidecar, settings, seat) if sidecar else None
-    if sidecar is None or ports is None:
+    opening = Tasks()(_opened(settings, warnings, log, seat), "open the ports")
+    if seat is None:
+        by_signals(opening.cancel)
+    await asyncio.wait([opening])
+    if opening.cancelled():  # told to stop before anybody could call
+        log.close()
+        return 0
+    found = opening.result()
+    if found is None:
         log.close()
         return FAILED
+    sidecar, ports = found
     sidecar.start()
     # What is loaded by now lives as long as we do: the collector need not look at it each time.
     gc.collect()
@@ -183,17 +192,26 @@ def _assembled(
     return sidecar
 
 
-async def _opened(sidecar: "Sidecar", settings: Settings, seat: Seat | None) -> "Ports | None":
-    """Open the ports; return None where one of them cannot be had, which is said."""
+async def _opened(
+    settings: Settings, warnings: list[str], log: Log, seat: Seat | None
+) -> "tuple[Sidecar, Ports] | None":
+    """Join everything and open the ports; return None where one cannot be had, which is said."""
     from mcp_proxy.ports import open_ports  # noqa: PLC0415
 
+    sidecar = _assembled(settings, warnings, log, seat)
+    if sidecar is None:
+        return None
     try:
         await sidecar.meet()
-        return await open_ports(sidecar, settings, (seat.kept, seat.ops) if seat else None)
+        kept = (seat.kept, seat.ops) if seat else None
+        return sidecar, await open_ports(sidecar, settings, kept)
     except OSError as error:
         complain_of_the_port(settings, error)
         await sidecar.aclose()
         return None
+    except asyncio.CancelledError:
+        await sidecar.aclose()
+        raise
 
 
 class Duties(NamedTuple):
@@ -216,11 +234,15 @@ class Orders:
         self._orphaned = False  # the supervisor is dead
 
     def heard(self, stop: Callable[[], None]) -> None:
-        """Listen from now on, and say that we serve."""
+        """Listen from now on, and say that we serve: once, and that we still do ever after."""
         self._orders.setblocking(False)
         asyncio.get_running_loop().add_reader(self._orders, self._read, stop)
-        with suppress(OSError):
-            self._orders.send(b"ready")
+        self._beat()
+
+    def _beat(self) -> None:
+        with suppress(OSError):  # it is dead, or does not listen
+            self._orders.send(b".")
+        asyncio.get_running_loop().call_later(BEAT, self._beat)
 
     def leave(self) -> None:
         """Remove what the workers shared, where the supervisor is not left to do it."""

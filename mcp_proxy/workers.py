@@ -20,6 +20,7 @@ from typing import Any
 
 import orjson
 
+from mcp_proxy.core.beats import BEAT, Beats
 from mcp_proxy.core.place import Place
 from mcp_proxy.core.restarts import Restarts
 from mcp_proxy.layers.clock import SystemClock
@@ -44,6 +45,7 @@ class _Worker:
     orders: socket.socket
     began: float
     ready: bool = False
+    hung: bool = False
 
 
 class Supervisor:
@@ -63,6 +65,8 @@ class Supervisor:
         self._told_stops = 0  # and those that the workers were told of
         self._reloads = False  # SIGHUP came
         self._over = float("inf")  # when those that are still there are killed
+        self._beats = Beats()
+        self._look_at = self._now() + BEAT  # when we see who is silent
         self._worst = 0  # exit code
         self._begun = False  # all were ready at once
 
@@ -93,9 +97,6 @@ class Supervisor:
             shutil.rmtree(self._room, ignore_errors=True)
 
     def _supervise(self) -> int:
-        self._descriptor = foreign.stdout_alone()
-        self._log = opened(self._settings, self._descriptor, self._turns(), at_once=True)
-        self._board = Board(self._room, self._size + 1, self._size, self._now)
         self._wake, wake = socket.socketpair()
         self._wake.setblocking(False)
         wake.setblocking(False)
@@ -106,6 +107,9 @@ class Supervisor:
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
             signal.signal(signal.SIGHUP, self._hang_up)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # it wakes us
+        self._descriptor = foreign.stdout_alone()
+        self._log = opened(self._settings, self._descriptor, self._turns(), at_once=True)
+        self._board = Board(self._room, self._size + 1, self._size, self._now)
         self._look = selectors.DefaultSelector()
         self._look.register(self._wake, selectors.EVENT_READ)
         for index in range(self._size):
@@ -116,6 +120,7 @@ class Supervisor:
             if self._hopeless:
                 return self._give_up()
             self._obey()
+            self._end_the_silent()
             self._restart()
         return self._worst
 
@@ -133,9 +138,8 @@ class Supervisor:
 
     def _wait(self) -> None:
         """Wait until somebody dies, says something, is due, or we are told to stop."""
-        soonest = min([self._over, *self._due.values()])
-        patience = None if soonest == float("inf") else max(0.0, soonest - self._now())
-        for key, _ in self._look.select(patience):
+        soonest = min([self._over, self._look_at, *self._due.values()])
+        for key, _ in self._look.select(max(0.0, soonest - self._now())):
             if key.data is None:
                 with suppress(BlockingIOError):
                     while self._wake.recv(4096):
@@ -147,6 +151,9 @@ class Supervisor:
         worker = self._workers[index]
         with suppress(OSError):
             if worker.orders.recv(16):
+                self._beats.heard(index)
+                if worker.ready:
+                    return
                 worker.ready = True
                 if self._begun:
                     self._tell("worker.started", worker=index)
@@ -227,6 +234,7 @@ class Supervisor:
         with suppress(KeyError, ValueError):
             self._look.unregister(worker.orders)
         worker.orders.close()
+        self._beats.left(index)
         if self._stops:
             self._worst = max(self._worst, code if code >= 0 else UNCLEAN)
             return
@@ -240,10 +248,21 @@ class Supervisor:
             "worker.ended",
             "error",
             worker=index,
-            reason=f"signal {-code}" if code < 0 else f"exit code {code}",
+            reason=_reason(code, hung=worker.hung),
             lived_s=round(lived, 3),
             restart_s=wait,
         )
+
+    def _end_the_silent(self) -> None:
+        """Kill whoever hangs without dying, since connections still come to it; it is restarted."""
+        if self._now() < self._look_at:
+            return
+        self._look_at = self._now() + BEAT
+        for index in self._beats.look():
+            worker = self._workers[index]
+            worker.hung = True
+            with suppress(ProcessLookupError):
+                os.kill(worker.pid, signal.SIGKILL)
 
     def _restart(self) -> None:
         due = [index for index, when in self._due.items() if when <= self._now()]
@@ -283,7 +302,8 @@ class Supervisor:
 
     def _order(self, said: bytes) -> bool:
         """Say something to one of the workers that serve; tell whether one could be told."""
-        for worker in self._workers.values():
+        for index in sorted(self._workers, key=self._beats.missed):  # who hangs does not obey
+            worker = self._workers[index]
             with suppress(OSError):
                 if worker.ready and worker.orders.send(said) == len(said):
                     return True
@@ -294,6 +314,12 @@ class Supervisor:
         said = orjson.dumps({"event": event, "level": level, **fields}) + b"\n"
         if not self._order(said):
             self._log(event, level, **fields)
+
+
+def _reason(code: int, *, hung: bool) -> str:
+    if hung:
+        return "it hung, and was killed"
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
 def _memory() -> str | None:

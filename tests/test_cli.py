@@ -86,11 +86,12 @@ def test_check_warns_of_unknown_variables() -> None:
 @pytest.mark.parametrize("command", ["run", "check"])
 def test_settings_that_cannot_be_used_end_with_2_and_every_fault(command: str) -> None:
     """DESIGN section 8, F50; what was typed is named as such."""
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         found = told(command, "--port", "x", MCP_CACHE_TTL="nan", MCP_PROT="1")
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, action in before.items():
+            signal.signal(number, action)
     assert found.exit_code == 2
     assert found.stdout == ""
     lines = found.stderr.splitlines()
@@ -237,6 +238,34 @@ def test_an_idle_process_ends_with_0(number: signal.Signals) -> None:
         sidecar.stop(number)
         assert sidecar.end() == 0
     assert "proxy.draining" in [event["event"] for event in sidecar.events]
+
+
+# Where a signal comes before the port listens, and what hears it there.
+EARLY = {
+    "settings": "cli.settings_of = lambda _: told()",
+    "loop": "async def serve(*_): told()\nserving.serve = serve",
+    "port": "async def open_ports(*_): told(); await asyncio.sleep(9)\nports.open_ports = open_ports",
+    "finaliser": "class One:\n  __del__ = told\nserving.gc.collect = lambda: One() and None",
+}
+
+
+@pytest.mark.parametrize("place", EARLY)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_process_that_does_not_listen_yet_ends_with_0(
+    number: signal.Signals, place: str
+) -> None:
+    """Ctrl-C is no failure, and needs no word; nor is it lost where no exception leads out."""
+    code = (
+        "import asyncio, os\n"
+        "from mcp_proxy import cli, ports, serving\n"
+        f"def told(*_): os.kill(os.getpid(), {int(number)})\n"
+        f"{EARLY[place]}\n"
+        "cli.main()"
+    )
+    with process(URL, "-c", code) as sidecar:
+        assert sidecar.end() == 0
+    assert sidecar.complaint == ""
+    assert {event["level"] for event in sidecar.events} <= {"info"}
 
 
 def test_it_serves_without_uvloop() -> None:

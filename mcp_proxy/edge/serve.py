@@ -207,7 +207,7 @@ def bind(family: int, address: Any, *, shared: bool = False) -> socket.socket:
     return one
 
 
-def by_signals(stop: Callable[[], None]) -> None:
+def by_signals(stop: Callable[[], object]) -> None:
     """Be stopped by SIGTERM and SIGINT."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

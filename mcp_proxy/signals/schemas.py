@@ -182,7 +182,7 @@ _EVENTS: dict[str, tuple[str, dict[str, Any], frozenset[str]]] = {
         "One of several workers has died; it is started again.",
         {
             "worker": {**_COUNT, "description": "which one, from 0"},
-            "reason": _text("its signal or exit code"),
+            "reason": _text("its signal or exit code, or that it hung"),
             "lived_s": _NUMBER,
             "restart_s": {**_NUMBER, "description": "the pause before it is started again"},
         },

@@ -490,6 +490,26 @@ def test_where_no_worker_can_start_it_ends_and_says_so(start: Callable[..., Side
     assert sidecar.told("proxy.started") == []
 
 
+async def test_a_worker_that_hangs_is_replaced(
+    start: Callable[..., Sidecar], upstream: Upstream
+) -> None:
+    upstream.plays(counting)
+    counting.value = 0  # type: ignore[attr-defined]
+    sooner = "import mcp_proxy.workers as w, mcp_proxy.serving as s; w.BEAT = s.BEAT = 0.5"
+    code = f"{sooner}\nfrom mcp_proxy.cli import main; main()"
+    sidecar = await asyncio.to_thread(start, upstream.url, 2, "-c", code)
+    assert sidecar.port
+    still, *others = sidecar.workers()
+    os.kill(still, signal.SIGSTOP)
+    ended = await asyncio.to_thread(sidecar.until, "worker.ended")
+    assert (ended["worker"], ended["reason"]) == (0, "it hung, and was killed")
+    started = await asyncio.to_thread(sidecar.until, "worker.started")
+    assert started["worker"] == 0
+    assert still not in sidecar.workers()
+    assert set(others) < set(sidecar.workers()), "who is well is left alone"
+    assert await asyncio.to_thread(sidecar.end) == (0, "")
+
+
 async def test_workers_do_not_outlive_their_supervisor(
     start: Callable[..., Sidecar], upstream: Upstream
 ) -> None:
