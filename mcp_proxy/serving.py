@@ -124,7 +124,7 @@ async def serve(settings: Settings, warnings: list[str], log: Log, seat: Seat | 
     if opening.cancelled():  # told to stop before anybody could call
         log.close()
         return 0
-    found = opening.result()
+    found: "tuple[Sidecar, Ports] | None" = opening.result()
     if found is None:
         log.close()
         return FAILED

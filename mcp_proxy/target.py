@@ -204,7 +204,7 @@ class Target:
         level = {State.LOST: "error", State.RESTARTING: "warning"}.get(after, "info")
         if before is State.UNKNOWN and after is State.RESTARTING:
             level = "info"  # both are starting up
-        self._tell(level, before.value, after.value)
+        self._tell(level, before.value, after.value, **self._cause(after))
         if after is State.PRESENT:
             self._common.came(self)
         if self.breaker is not None and after is State.LOST:
@@ -222,6 +222,11 @@ class Target:
                 "error", "healthy", "unhealthy", reason=found.trouble or f"status {found.status}"
             )
 
+    def _cause(self, after: State) -> dict[str, str]:
+        """Return why it is lost, if a probe has found out."""
+        last = self.monitor.last if after is State.LOST else None
+        return {"reason": last.cause} if last is not None and last.cause else {}
+
     def _tell(self, level: str, before: str, after: str, **more: str) -> None:
         self._common.emit(
             "upstream.state_changed", level, target=self.name, before=before, after=after, **more
@@ -234,6 +239,7 @@ class Target:
             int(port),
             self._common.settings.upstream.connect_timeout,
             self._common.pools.socket,
+            tls=self.address.origin.startswith("https:"),
         )
 
     async def _probe(self) -> Probe:
@@ -242,7 +248,7 @@ class Target:
             "GET", upstream.health_path, {}, connect=upstream.connect_timeout
         )
         if isinstance(found, str):
-            return Probe(connected=found != "upstream_unreachable", trouble=found)
+            return Probe(found != "upstream_unreachable", trouble=found, cause=found.said)
         status, _, body = found
         self.said = fields_in(body)
         return Probe(connected=True, status=status)

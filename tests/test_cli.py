@@ -251,9 +251,7 @@ EARLY = {
 
 @pytest.mark.parametrize("place", EARLY)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_process_that_does_not_listen_yet_ends_with_0(
-    number: signal.Signals, place: str
-) -> None:
+def test_a_process_that_does_not_listen_yet_ends_with_0(number: signal.Signals, place: str) -> None:
     """Ctrl-C is no failure, and needs no word; nor is it lost where no exception leads out."""
     code = (
         "import asyncio, os\n"
@@ -266,6 +264,20 @@ def test_a_process_that_does_not_listen_yet_ends_with_0(
         assert sidecar.end() == 0
     assert sidecar.complaint == ""
     assert {event["level"] for event in sidecar.events} <= {"info"}
+
+
+async def test_a_server_whose_tls_fails_is_lost_once_and_it_is_said_why(upstream: Upstream) -> None:
+    """Somebody listens there, and still nobody can be asked."""
+    with process(
+        f"https://localhost:{upstream.port}", MCP_RESTART_GRACE="1", MCP_CONNECT_TIMEOUT="0.3"
+    ) as sidecar:
+        while True:
+            told = await asyncio.to_thread(sidecar.until, "upstream.state_changed")
+            if told["before"] != "unknown":
+                break
+            sidecar.events.append({"event": "seen"})
+    assert (told["before"], told["after"]) == ("restarting", "lost")
+    assert told["reason"] == "The server did not accept a connection in time."
 
 
 def test_it_serves_without_uvloop() -> None:

@@ -51,7 +51,7 @@ async def _found(settings: Any) -> list[Found]:
 def _line(one: Found) -> str:
     name = cell(one.name)
     if one.status is None:
-        return f"{name}: not reachable ({one.trouble})"
+        return f"{name}: not reachable ({one.why})"
     health = f"{name}: reachable, health {one.status}"
     if not one.eras:
         return f"{health}, no MCP without credentials"

@@ -96,10 +96,8 @@ def reachable(found: Found, settings: Any) -> Finding:
         return Finding(
             ERROR,
             about,
-            f"cannot be reached ({found.trouble})",
-            "run it by hand and look at its stderr, or correct MCP_UPSTREAM_COMMAND"
-            if settings.upstream.arguments
-            else "start it, or correct MCP_UPSTREAM_URL",
+            f"cannot be reached ({found.why})",
+            _to_reach(found, settings),
         )
     path = settings.upstream.health_path
     if not found.works:
@@ -110,6 +108,17 @@ def reachable(found: Found, settings: Any) -> Finding:
             "repair it, or name a page that is below 500 with MCP_HEALTH_PATH",
         )
     return Finding(OK, about, f"answers {path} with {found.status}")
+
+
+def _to_reach(found: Found, settings: Any) -> str:
+    if settings.upstream.arguments:
+        return "run it by hand and look at its stderr, or correct MCP_UPSTREAM_COMMAND"
+    if "certificate" in found.cause:
+        return (
+            "name its authority (or itself, if it signed itself) in a PEM file with SSL_CERT_FILE; "
+            "MCP_UPSTREAM_URL must have a name that the certificate has"
+        )
+    return "start it, or correct MCP_UPSTREAM_URL"
 
 
 def protocol(found: Found) -> Finding:

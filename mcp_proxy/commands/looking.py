@@ -26,6 +26,7 @@ class Found:
     name: str
     status: int | None = None  # of MCP_HEALTH_PATH
     trouble: str = ""
+    cause: str = ""  # the same for people
     eras: list[str] = field(default_factory=list)
     tools: list[Mapping[str, Any]] | None = None
 
@@ -33,6 +34,11 @@ class Found:
     def works(self) -> bool:
         """Tell whether it is there and alive; a server that speaks no MCP may well be."""
         return self.status is not None and self.status < 500
+
+    @property
+    def why(self) -> str:
+        """Return why it cannot be reached, with the code."""
+        return f"{self.trouble}: {self.cause}" if self.cause else self.trouble
 
     def shown(self) -> dict[str, Any]:
         """Return it for programs."""
@@ -64,13 +70,13 @@ class Looker:
         """Return what the server shows; never raises."""
         health = await self.look.ask("GET", health_path, {})
         if isinstance(health, str):
-            return Found(self.server.name, trouble=health)
+            return Found(self.server.name, trouble=health, cause=health.said)
         eras = await self.discovery.eras()
         if self.server.command and not eras:  # what answered was the bridge
             return Found(self.server.name, trouble="no answer to a handshake")
         listed = await self.discovery.tools() if eras else None
         tools = listed["tools"] if listed else None
-        return Found(self.server.name, health[0], "", eras, tools)
+        return Found(self.server.name, health[0], eras=eras, tools=tools)
 
 
 @asynccontextmanager

@@ -14,6 +14,21 @@ from mcp_proxy.edge.failures import FAILURES, failed
 _BODY_LIMIT = 1 << 20
 
 
+class Trouble(str):
+    """The code of what went wrong; `said` is that for people."""
+
+    __slots__ = ("said",)
+    said: str
+
+    @classmethod
+    def of(cls, failure: BaseException) -> "Trouble":
+        """Return what one of FAILURES means."""
+        error = failed(failure)
+        trouble = cls(error.code)
+        trouble.said = str(error)
+        return trouble
+
+
 class Look:
     """Ask the server something small, with a short limit, and never raise."""
 
@@ -33,7 +48,7 @@ class Look:
         body: bytes = b"",
         *,
         connect: float | None = None,
-    ) -> tuple[int, dict[str, str], bytes] | str:
+    ) -> tuple[int, dict[str, str], bytes] | Trouble:
         """Return status, headers by lower-cased name and body, or the code of what went wrong.
 
         With `connect`, seconds to connect in beside those for the answer, a server that lets
@@ -47,11 +62,11 @@ class Look:
                     data += piece
                 return response.status, lowered(response.headers), data
         except FAILURES as failure:
-            return failed(failure).code
+            return Trouble.of(failure)
 
     async def begin(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes, patience: float
-    ) -> tuple[int, dict[str, str], bytes] | str:
+    ) -> tuple[int, dict[str, str], bytes] | Trouble:
         """Return head and first bytes of a stream, which is then left; none in time is b""."""
         limits = aiohttp.ClientTimeout(sock_connect=patience, sock_read=patience)
         try:
@@ -63,7 +78,7 @@ class Look:
                 response.close()
                 return response.status, lowered(response.headers), first
         except FAILURES as failure:
-            return failed(failure).code
+            return Trouble.of(failure)
 
     def _asked(
         self,

@@ -2,7 +2,9 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
+from functools import cache
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import DefaultResolver
@@ -70,10 +72,16 @@ async def listens(one: ResolveResult) -> bool:
 
 
 async def accepts_connections(
-    host: str, port: int, seconds: float, path: str | None = None
+    host: str, port: int, seconds: float, path: str | None = None, *, tls: bool = False
 ) -> bool:
-    """Tell whether somebody listens there, or at a Unix socket, without asking anything."""
-    opening = asyncio.open_unix_connection(path) if path else asyncio.open_connection(host, port)
+    """Tell whether somebody listens there, or at a Unix socket, without asking anything.
+
+    With `tls` a connection is one whose handshake is done, as it is to whoever asks something.
+    """
+    if path:
+        opening = asyncio.open_unix_connection(path)
+    else:
+        opening = asyncio.open_connection(host, port, ssl=_trusted() if tls else None)
     try:
         async with asyncio.timeout(seconds):  # noqa: TID251 - bounds a socket, not a decision
             _, writer = await opening
@@ -81,3 +89,8 @@ async def accepts_connections(
         return False
     writer.close()
     return True
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    return ssl.create_default_context()

@@ -51,7 +51,7 @@ _EVENTS: dict[str, tuple[str, dict[str, Any], frozenset[str]]] = {
             "target": _TEXT,
             "before": _one_of("unknown", "present", "restarting", "lost", "healthy", "unhealthy"),
             "after": _one_of("present", "restarting", "lost", "healthy", "unhealthy"),
-            "reason": _text("why it is unhealthy"),
+            "reason": _text("why it is unhealthy or lost, if a probe has found out"),
         },
         frozenset({"reason"}),
     ),

@@ -22,6 +22,7 @@ class Probe:
     status: int | None = None  # None when no answer came
     said: Mapping[str, Any] = field(default_factory=dict)  # its own health fields
     trouble: str | None = None  # in the words of an error code
+    cause: str = ""  # in those of people
 
     @property
     def alive(self) -> bool:

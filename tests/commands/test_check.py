@@ -27,7 +27,9 @@ def test_a_probe_of_nobody_ends_with_1(old: str) -> None:
     nobody = f"http://localhost:{unused_port()}"
     found = told("check", "--probe", "--upstream", f"{old},{nobody}")
     assert found.exit_code == 1
-    assert found.stdout.splitlines()[2] == f"{nobody}: not reachable (upstream_unreachable)"
+    assert found.stdout.splitlines()[2] == (
+        f"{nobody}: not reachable (upstream_unreachable: The server is unreachable.)"
+    )
     found = told("check", "--probe", "--json", "--upstream", f"{old},{nobody}")
     assert found.exit_code == 1
     assert [one["ok"] for one in json.loads(found.stdout)["servers"]] == [True, False]

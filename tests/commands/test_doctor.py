@@ -91,7 +91,7 @@ def test_a_server_that_is_away_is_an_error_with_a_remedy() -> None:
     assert said.exit_code == 1
     lines = said.stdout.splitlines()
     assert lines[1:] == [
-        f"error    server {url}: cannot be reached (upstream_unreachable)",
+        f"error    server {url}: cannot be reached (upstream_unreachable: The server is unreachable.)",
         "         start it, or correct MCP_UPSTREAM_URL",
     ]
     assert said.stderr == "1 error, 0 warnings\n"

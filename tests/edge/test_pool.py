@@ -311,6 +311,7 @@ async def test_a_port_is_tried_without_asking_anything(upstream: Upstream) -> No
     assert await accepts_connections("localhost", upstream.port, 5.0)
     assert not await accepts_connections("localhost", unused_port(), 5.0)
     assert not await accepts_connections("nobody.invalid", 80, 5.0)
+    assert not await accepts_connections("localhost", upstream.port, 0.2, tls=True)
     full = socket_without_room()
     assert not await accepts_connections("127.0.0.1", full[0].getsockname()[1], 0.05)
     for one in full:

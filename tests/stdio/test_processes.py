@@ -98,7 +98,7 @@ def test_check_fails_where_the_command_does(command: str) -> None:
     assert found.stdout.splitlines()[2].endswith(
         (
             ": not reachable (no answer to a handshake)",
-            ": not reachable (upstream_unreachable)",
+            ": not reachable (upstream_unreachable: The server is unreachable.)",
         )
     )
     assert "canary" not in found.stdout + found.stderr
