@@ -35,6 +35,30 @@ def number(text: str) -> float:
     return float(re.sub(r"[^\d.]", "", text))
 
 
+# --- its charts
+
+DRAWN = """times => import("./dashboard/chart.js").then(({ chart }) => {
+  const marks = [];
+  const proto = CanvasRenderingContext2D.prototype, fillText = proto.fillText;
+  proto.fillText = function (text, ...more) { marks.push(text); fillText.call(this, text, ...more); };
+  const element = chart("t", [["n", "ink", [], () => times.map(() => 1)]], String);
+  document.querySelector("main").append(element);
+  element.draw({ times });
+  return new Promise(done => setTimeout(() => { proto.fillText = fillText; done(marks); }));
+})"""
+
+
+@pytest.mark.parametrize("samples", [0, 1, 2])
+def test_the_first_samples_have_a_time(sidecar: Sidecars, page: Pages, samples: int) -> None:
+    """One alone has no extent: each mark said midnight."""
+    shown = page(sidecar()).open()
+    times = [1_769_860_820 + at for at in range(samples)]
+    marks = shown.evaluate(DRAWN, times)
+    clocks = [mark for mark in marks if re.fullmatch(r"\d\d:\d\d:\d\d", mark)]
+    assert len(clocks) >= 2
+    assert len(set(clocks)) == len(clocks), "each its own"
+
+
 # --- it loads, and looks at nobody else
 
 

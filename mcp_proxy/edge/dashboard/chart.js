@@ -3,6 +3,14 @@
 import { h, live, mark, say } from "./dom.js";
 import { clock, rate } from "./format.js";
 
+const LEAST = 10; // seconds across
+
+/** The part of the time that is shown; ends with the last sample. (uPlot gives one alone a whole day.) */
+function span({ data: [times] }) {
+  const end = times.at(-1) ?? Date.now() / 1000;
+  return [Math.min(times[0] ?? end, end - LEAST), end];
+}
+
 /** A small line of what `read` finds in an item; its name says the same. */
 export const spark = read => item => {
   const line = h("polyline");
@@ -59,7 +67,7 @@ export function chart(title, series, format) {
       legend: { show: false },
       cursor: { show: false },
       padding: [8, 26, 0, 0],
-      scales: { y: { range: (_, low, high) => [0, Math.max(high ?? 0, 1) * 1.1] } },
+      scales: { x: { range: span }, y: { range: (_, low, high) => [0, Math.max(high ?? 0, 1) * 1.1] } },
       axes: [
         { ...axis, grid: { show: false }, space: 70, size: 26, values: (_, all) => all.map(one => clock(one * 1000, false)) },
         { ...axis, size: 58, values: (_, all) => all.map(format) },
