@@ -118,7 +118,6 @@ class Sidecar:
             settings,
             self._server,
             self.pseudonym,
-            speaks=place is None or place.speaks,
             clock=self._clock,
             emit=self.emit,
             events=self.events,

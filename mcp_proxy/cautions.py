@@ -15,7 +15,12 @@ _LONG_ENOUGH = 16
 
 def cautions(settings: Settings) -> list[str]:
     """Return what an operator should know of the settings; a line of a terminal each."""
-    return [*_openness(settings), *_descriptors(settings), *_path(settings)]
+    return [
+        *_openness(settings),
+        *_descriptors(settings),
+        *_path(settings),
+        *_fanout(settings),
+    ]
 
 
 def _openness(settings: Settings) -> Iterator[str]:
@@ -55,8 +60,18 @@ def _path(settings: Settings) -> Iterator[str]:
             f"the path of MCP_UPSTREAM_URL is MCP_PATH ({path}): it is dropped, as clients name it "
             "themselves"
         )
+    if any(one.prefix.endswith(settings.server.sse_path) for one in servers):
+        yield (
+            f"the path of MCP_UPSTREAM_URL ends in MCP_SSE_PATH ({settings.server.sse_path}), which "
+            "clients name themselves: the server hears it twice; leave it out unless that is meant"
+        )
     if any(one.prefix.endswith(path.rstrip("/")) for one in servers):
         yield (
             f"the path of MCP_UPSTREAM_URL ends in MCP_PATH ({path}), which clients name themselves: "
             "the server hears it twice; leave it out unless that is meant"
         )
+
+
+def _fanout(settings: Settings) -> Iterator[str]:
+    if settings.signals.events_fanout == "redis" and settings.cache.redis_url is None:
+        yield "MCP_EVENTS_FANOUT=redis needs REDIS_URL: events stay with this sidecar"

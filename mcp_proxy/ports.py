@@ -10,7 +10,7 @@ from aiohttp import web
 
 from mcp_proxy.edge.descriptors import places, raise_limit, refusals
 from mcp_proxy.edge.full import SPARE
-from mcp_proxy.edge.serve import Answering, Limits, Port, listen, twins
+from mcp_proxy.edge.serve import Answering, Limits, OpsPortError, Port, listen, twins
 from mcp_proxy.settings import Settings
 
 
@@ -82,9 +82,7 @@ async def open_ports(
     except OSError as error:
         await ports.cleanup()
         if ports.urls:
-            raise OSError(
-                error.errno, f"MCP_OPS_PORT {server.ops_port}: {error.strerror}"
-            ) from None
+            raise OpsPortError(error.errno, error.strerror) from None
         raise
     doors.connections = ports.connections
     return ports

@@ -124,7 +124,7 @@ async def serve(settings: Settings, warnings: list[str], log: Log, seat: Seat | 
     if opening.cancelled():  # told to stop before anybody could call
         log.close()
         return 0
-    found: "tuple[Sidecar, Ports] | None" = opening.result()
+    found: tuple[Sidecar, Ports] | None = opening.result()
     if found is None:
         log.close()
         return FAILED
@@ -285,8 +285,13 @@ def complain(text: str) -> None:
 
 
 def complain_of_the_port(settings: Settings, error: OSError) -> None:
-    """Say that somebody else has the port."""
+    """Say that somebody else has a port, and which."""
+    from mcp_proxy.edge.serve import OpsPortError  # noqa: PLC0415 - as in serve
+
+    server = settings.server
+    of_operators = isinstance(error, OpsPortError)
+    port = server.ops_port if of_operators else server.port
+    remedy = "MCP_OPS_PORT" if of_operators else "--host and --port"
     complain(
-        f"cannot listen on {settings.server.host}:{settings.server.port} "
-        f"({error.strerror or error}); choose another with --host and --port"
+        f"cannot listen on {server.host}:{port} ({error.strerror or error}); choose another with {remedy}"
     )

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -32,6 +32,7 @@ from mcp_proxy.values import (
     SecondsOrNone,
     Share,
     Target,
+    Token,
     UrlPath,
     Urls,
 )
@@ -181,7 +182,7 @@ class Server(Section):
         "MCP_PUBLIC_URL",
         "our URL for clients; rewrites OAuth resource metadata (docs/wire.md has the limits)",
     )
-    admin_token: SecretStr | None = _is(
+    admin_token: Token | None = _is(
         None, "MCP_ADMIN_TOKEN", "guards the endpoints that change or reveal"
     )
     buffer_limit: Bytes = _is(
@@ -268,7 +269,7 @@ class Cache(Section):
     strategy: Literal["write-through", "write-back"] = _is(
         "write-through",
         "MCP_CACHE_STRATEGY",
-        "with REDIS_URL: when Redis is written, at once or later",
+        "with REDIS_URL: when Redis is written, at once (write-through) or later (write-back)",
     )
 
     @property

@@ -178,6 +178,8 @@ class Loader:
         whole_table = len(path) == 1
         secret = whole_table or (variable is not None and _is_secret(*path))
         got = _shown(fault["input"], secret=secret)
+        if fault["type"] == "tuple_type":
+            return f"{key}{origin}: got {got}, expected a list, or one text with commas"
         message = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
         return f"{key}{origin}: got {got}, expected {message}"
 

@@ -92,23 +92,14 @@ def fanout(
     server: str,
     replica: str,
     *,
-    speaks: bool,
     clock: Clock,
     emit: Bus,
     events: Events,
     renderer: Renderer,
 ) -> Fanout | None:
-    """Return what tells the sidecars on one Redis of each other's events; None if unwanted.
-
-    One of several workers `speaks` for all where what is wanted cannot be.
-    """
+    """Return what tells the sidecars on one Redis of each other's events; None if unwanted."""
     url = settings.cache.redis_url
-    if settings.signals.events_fanout != "redis":
-        return None
-    if url is None:
-        if speaks:
-            message = "MCP_EVENTS_FANOUT=redis needs REDIS_URL: events stay with this sidecar"
-            emit("config.warning", "warning", message=message)
+    if url is None or settings.signals.events_fanout != "redis":
         return None
     found = Fanout(url.get_secret_value(), prefix(server), replica, clock, emit, heard=events.hear)
 

@@ -103,6 +103,14 @@ def _is_host(name: str) -> bool:
     return name == "*" or hostname(name) is not None or ip_literal(name) is not None
 
 
+def _sendable(value: SecretStr) -> SecretStr:
+    """Refuse what no client can send: HTTP drops blanks around a field (RFC 9110 section 5.5)."""
+    token = value.get_secret_value()
+    if token != token.strip() or not token.isprintable():
+        raise ValueError("a token without blanks around it and without control characters")
+    return value
+
+
 def _host_header(value: str) -> str:
     if hostname(value) is None:
         raise ValueError("upstream, client, or a host name such as mcp.example.com:8080")
@@ -165,6 +173,7 @@ CountOrNone = Annotated[int, Field(ge=0, le=1_000_000)]  # 0 switches off
 RateText = Annotated[str, AfterValidator(_rate)]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(ge=0, le=1 << 40)]
+Token = Annotated[SecretStr, AfterValidator(_sendable)]
 Url = Annotated[SecretStr, AfterValidator(_usable_url)]  # it may hold a password
 Urls = Annotated[
     tuple[Url, ...],

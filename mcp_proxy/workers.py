@@ -81,8 +81,7 @@ class Supervisor:
         server = self._settings.server
         try:
             self._kept = reserved(server.host, server.port)
-            ops = server.ops_port
-            self._ops = reserved(server.host, ops) if ops is not None else []
+            self._ops = self._reserved_for_operators()
         except OSError as error:
             complain_of_the_port(self._settings, error)
             return FAILED
@@ -95,6 +94,15 @@ class Supervisor:
             return self._supervise()
         finally:
             shutil.rmtree(self._room, ignore_errors=True)
+
+    def _reserved_for_operators(self) -> list[socket.socket]:
+        from mcp_proxy.edge.serve import OpsPortError, reserved  # noqa: PLC0415 - as in run
+
+        server = self._settings.server
+        try:
+            return reserved(server.host, server.ops_port) if server.ops_port is not None else []
+        except OSError as error:
+            raise OpsPortError(error.errno, error.strerror) from None
 
     def _supervise(self) -> int:
         self._wake, wake = socket.socketpair()

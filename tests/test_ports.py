@@ -12,7 +12,7 @@ from mcp_proxy import ports
 from mcp_proxy.cautions import cautions
 from mcp_proxy.edge.descriptors import places, raise_limit, refusals
 from mcp_proxy.edge.full import SPARE
-from mcp_proxy.edge.serve import Limits
+from mcp_proxy.edge.serve import Limits, OpsPortError
 from mcp_proxy.ports import open_ports
 from mcp_proxy.settings import Settings
 from mcp_proxy.sources import Loader
@@ -53,6 +53,18 @@ def test_who_opens_it_to_others_is_warned(host: str) -> None:
     (said,) = cautions(loaded(MCP_HOST=host, MCP_ADMIN_TOKEN="short"))
     assert "guessed" in said
     assert "short" not in said
+
+
+def test_what_has_no_effect_is_told() -> None:
+    (said,) = cautions(loaded(MCP_EVENTS_FANOUT="redis"))
+    assert "needs REDIS_URL" in said
+    assert cautions(loaded(MCP_EVENTS_FANOUT="redis", REDIS_URL="redis://localhost")) == []
+
+
+def test_a_url_that_is_that_of_legacy_streams_is_told() -> None:
+    (said,) = cautions(loaded(MCP_UPSTREAM_URL="http://localhost:9000/sse"))
+    assert "ends in MCP_SSE_PATH (/sse)" in said
+    assert cautions(loaded(MCP_UPSTREAM_URL="http://localhost:9000/sse/api")) == []
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
@@ -167,9 +179,21 @@ async def test_both_ports_or_none() -> None:
                 inbound = sidecar.inbound
                 ops = sidecar.inbound
 
-            with pytest.raises(OSError, match="MCP_OPS_PORT") as caught:
+            with pytest.raises(OpsPortError, match="in use"):
                 await open_ports(Doors(), settings)
-            assert "in use" in str(caught.value)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_it_is_said_which_port_cannot_be_had(workers: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = str(other.getsockname()[1])
+        environ = {"MCP_OPS_PORT": taken, "MCP_HOST": "127.0.0.1", "MCP_WORKERS": workers}
+        with process(URL, **environ) as sidecar:
+            assert sidecar.end() == 1
+    assert sidecar.complaint == (
+        f"mcp-sidecar: cannot listen on 127.0.0.1:{taken} (Address already in use); "
+        "choose another with MCP_OPS_PORT\n"
+    )
 
 
 def test_both_urls_are_told() -> None:

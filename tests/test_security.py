@@ -23,6 +23,7 @@ _FIXED = {
     "demo/server._calls",
     "core/errors.headers",
     "edge/dashboard.files",
+    "edge/names._trusted",
     "signals/metrics.verdicts",
     "signals/metrics.cache",
     "signals/metrics.codes",

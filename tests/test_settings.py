@@ -626,6 +626,24 @@ def test_what_a_rule_invalidates_must_have_a_generation_of_its_own(tmp_path: Pat
     assert "service/tool" in fault
 
 
+@pytest.mark.parametrize("token", ["  ", "secret ", "\tsecret", "sec\nret"])
+def test_a_token_that_no_client_can_send_is_refused(token: str) -> None:
+    """It would guard the endpoints against everybody."""
+    with pytest.raises(SettingsError) as caught:
+        Loader({}, {**URL, "MCP_ADMIN_TOKEN": token}).load()
+    (fault,) = caught.value.faults
+    assert fault.startswith("MCP_ADMIN_TOKEN (environment): got a secret, expected a token without")
+
+
+def test_what_is_no_list_is_told_in_words_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "mcp.toml"
+    file.write_text("[server]\ntool_routes = 5\n")
+    with pytest.raises(SettingsError) as caught:
+        Loader({"MCP_CONFIG_FILE": str(file)}, URL).load()
+    (fault,) = caught.value.faults
+    assert fault.endswith("got 5, expected a list, or one text with commas")
+
+
 # --- OpenTelemetry's own variables
 
 _OTLP = "OTEL_EXPORTER_OTLP_"

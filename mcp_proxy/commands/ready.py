@@ -49,5 +49,5 @@ def trouble(url: str) -> str | None:
         connection.request("GET", "/readyz")
         status = connection.getresponse().status
     except (OSError, http.client.HTTPException) as error:
-        return f"{url}/readyz: {error!r}"
+        return f"{url}/readyz: {getattr(error, 'strerror', None) or repr(error)}"
     return None if status == http.client.OK else f"{url}/readyz: {status}"

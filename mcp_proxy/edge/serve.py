@@ -28,6 +28,10 @@ _SHUTDOWN = 0.15
 _ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
+class OpsPortError(OSError):
+    """The operators' port cannot be had (MCP_OPS_PORT)."""
+
+
 class Limits(NamedTuple):
     """What a port takes of its clients."""
 
