@@ -1,6 +1,11 @@
 """The commands by name, imported when one of them is typed: `--help` stays quick."""
 
+import errno
+import os
+import signal
+import sys
 from importlib import import_module
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -22,6 +27,10 @@ COMMANDS = {
 }
 
 
+# There is no room, or no device, for what is written.
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
 class Lazy(click.Group):
     """A group some of whose commands are files of this package."""
 
@@ -35,6 +44,24 @@ class Lazy(click.Group):
             return super().get_command(ctx, cmd_name)
         module = import_module(f"mcp_proxy.commands.{cmd_name.replace('-', '_')}")
         found: click.Command = module.command
+        return found
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; neither Ctrl-C nor a stdout that takes nothing shows a traceback."""
+        if sys.stdout is None:  # `>&-`; and the next socket would be given its descriptor
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
+        try:
+            found = super().invoke(ctx)
+            sys.stdout.flush()
+        except KeyboardInterrupt:
+            sys.exit(128 + signal.SIGINT)  # as the shell has it
+        except OSError as error:
+            if error.errno not in _UNWRITABLE:
+                raise
+            os.dup2(
+                os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+            )  # Python flushes at its end
+            raise click.ClickException(f"cannot write: {error.strerror}") from None
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

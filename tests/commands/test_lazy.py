@@ -33,5 +33,47 @@ def test_help_imports_no_command() -> None:
     assert found.stdout == "[]\n"
 
 
+@pytest.mark.parametrize("arguments", [["config", "schema"], ["client-config"], ["check"]])
+def test_a_full_disk_is_an_error_and_no_traceback(arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        found = subprocess.run(
+            [sys.executable, "-m", "mcp_proxy", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env={"MCP_UPSTREAM_URL": "http://localhost:9000"},
+        )
+    assert found.returncode == 1
+    assert found.stderr == "Error: cannot write: No space left on device\n"
+
+
+@pytest.mark.parametrize("arguments", ["stats --url http://localhost:9", "client-config", "tail x"])
+def test_a_closed_stdout_is_no_traceback(arguments: str) -> None:
+    found = subprocess.run(
+        ["/bin/sh", "-c", f"exec {sys.executable} -m mcp_proxy {arguments} >&-"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode in {0, 1, 2}
+    assert "Traceback" not in found.stderr
+
+
+@pytest.mark.parametrize("command", ["check", "doctor"])
+def test_ctrl_c_ends_with_130(command: str) -> None:
+    code = (
+        "import os, signal\n"
+        "from mcp_proxy import cli\n"
+        "from mcp_proxy.commands import check, doctor\n"
+        f"{command}.settings_of = lambda _: os.kill(os.getpid(), signal.SIGINT)\n"
+        "cli.main()"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code, command], capture_output=True, text=True, check=False
+    )
+    assert (found.returncode, found.stdout, found.stderr) == (130, "", "")
+
+
 def test_an_unknown_command_is_a_usage_error() -> None:
     assert told("confg").exit_code == 2
