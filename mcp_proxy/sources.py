@@ -55,7 +55,7 @@ class Loader:
 
     def load(self) -> Settings:
         """Return the settings; raises SettingsError with every fault."""
-        sources = (self._flags, self._environment, self._file)
+        sources = (self._flags, self._environment, self._file or {})
 
         class Loaded(Settings):
             @classmethod
@@ -73,13 +73,18 @@ class Loader:
         try:
             settings = Loaded()  # type: ignore[call-arg]  # the sources bring what it needs
         except ValidationError as error:
-            self._faults += [self._fault(fault) for fault in error.errors()]
+            found = [fault for fault in error.errors() if not self._may_be_in_the_file(fault)]
+            self._faults += [self._fault(fault) for fault in found]
         else:
             if not self._faults:
                 return settings.remembering(
                     self._origins, lambda: Loader(*self._sources, anew=True).load()
                 )
         raise SettingsError(self._faults)
+
+    def _may_be_in_the_file(self, fault: Any) -> bool:
+        """Tell whether what is missing may stand in a file that could not be read."""
+        return self._file is None and fault["type"] in {"missing", "no_server"}
 
     def _flat_flags(self, flags: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
         values = {}
@@ -133,17 +138,18 @@ class Loader:
             if variable.startswith(PREFIX) and not known:
                 yield f"{variable} (environment): unknown variable{nearest(variable, self._known)}"
 
-    def _read_file(self, path: Path) -> dict[tuple[str, ...], Any]:
+    def _read_file(self, path: Path) -> dict[tuple[str, ...], Any] | None:
+        """Return what the file says; None if it cannot be read, which is a fault."""
         try:
             tables = tomllib.loads(self._text(path))
         except OSError as error:
             self._faults.append(
                 f"{FILE_VARIABLE}: got {str(path)!r}, expected a readable file ({error.strerror})"
             )
-            return {}
+            return None
         except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, nested too deep
             self._faults.append(f"{FILE_VARIABLE}: {path} is no TOML: {error}")
-            return {}
+            return None
         values: dict[tuple[str, ...], Any] = {}
         for section, table in tables.items():
             if isinstance(table, dict) and section in Settings.model_fields:

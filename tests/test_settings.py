@@ -458,6 +458,9 @@ def test_a_file_that_cannot_be_read_is_a_fault_among_others(
     found = faults({"MCP_CONFIG_FILE": str(path), "MCP_PORT": "x"})
     assert len(found) == 2
     assert any(fault in one and str(path) in one for one in found)
+    # what may stand in it is not called missing
+    (only,) = faults({"MCP_CONFIG_FILE": str(path), "MCP_UPSTREAM_URL": ""})
+    assert fault in only
 
 
 # --- unknown variables

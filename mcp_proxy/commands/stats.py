@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Iterator
+from shutil import get_terminal_size
 from typing import Any
 
 import click
@@ -46,8 +47,8 @@ def command(
         if as_json:
             say_json(found, indent=None if watch else 2)
         else:
-            clear = _CLEAR if watch and sys.stdout.isatty() else ""
-            click.echo(clear + "\n".join(lines(found, colour=colour)), color=colour)
+            page = list(lines(found, colour=colour))
+            click.echo("\n".join(_on_screen(page) if watch else page), color=colour)
 
     async def shown(admin: Admin) -> None:
         show(await look(admin))
@@ -101,6 +102,27 @@ def lines(found: dict[str, Any], *, colour: bool) -> Iterator[str]:
     yield ""
     tools = sorted(metrics["tools"], key=lambda row: -row["requests"])
     yield from table(_HEAD, [*map(_row, tools), _row({"tool": "total", **total})])
+
+
+def _on_screen(page: list[str]) -> list[str]:
+    """Return a page that takes the place of the one before, where that can be."""
+    if not sys.stdout.isatty():
+        return page
+    first, *rest = fitting(page, *get_terminal_size())
+    return [_CLEAR + first, *rest]
+
+
+def fitting(page: list[str], columns: int, rows: int) -> list[str]:
+    """Return the lines that fit on a screen, the first ones; else its top would scroll away."""
+    room = rows - 2  # for the word on those that do not, and for the cursor
+    for at, line in enumerate(page):
+        room -= max(1, -(-len(click.unstyle(line)) // columns))
+        if room < 0 < at:
+            return [
+                *page[:at],
+                f"… {some(len(page) - at, 'more line')}; without --watch all are shown",
+            ]
+    return page
 
 
 def _row(one: dict[str, Any]) -> list[object]:

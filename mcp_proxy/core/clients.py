@@ -54,7 +54,7 @@ CLIENTS = (
     Client(
         "claude-desktop",
         "Claude Desktop",
-        "In claude_desktop_config.json:",
+        "In claude_desktop_config.json (for http:// on another machine with --allow-http in args):",
         _file(command="npx", args=["-y", "mcp-remote", "{url}"]),
     ),
     Client(

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from mcp_proxy import cli
+from mcp_proxy.commands.stats import fitting
 from tests.commands.typed import asked, told
 from tests.edge.conftest import Opened
 from tests.edge.wire import Front, Upstream, answer, post, result, rpc, tool, unused_port
@@ -112,6 +113,14 @@ async def test_colours_are_for_those_who_want_them(front: Opened) -> None:
     sidecar = await front()
     assert "\x1b[" in (await asked(sidecar, "stats", FORCE_COLOR="1")).stdout
     assert "\x1b[" not in (await asked(sidecar, "stats", FORCE_COLOR="1", NO_COLOR="1")).stdout
+
+
+def test_a_watch_shows_what_fits_on_the_screen() -> None:
+    """The first lines, or the state of all would scroll away; a line that wraps counts as several."""
+    page = ["\x1b[33mdegraded\x1b[0m", "x" * 41, *["row"] * 9]
+    assert fitting(page, 40, 13) == [*page[:-1], "… 1 more line; without --watch all are shown"]
+    assert fitting(page, 40, 14) == page
+    assert fitting(page, 40, 1) == [page[0], "… 10 more lines; without --watch all are shown"]
 
 
 async def test_a_watch_goes_on_until_it_is_interrupted(front: Opened) -> None:
