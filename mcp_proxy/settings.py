@@ -221,6 +221,12 @@ class Server(Section):
         "failed tools/call as a result with isError, or as a JSON-RPC error",
     )
 
+    @model_validator(mode="after")
+    def _ports_of_their_own(self) -> "Server":
+        if self.port and self.port == self.ops_port:
+            raise PydanticCustomError("same_port", "two ports")
+        return self
+
 
 class Cache(Section):
     """Answers that are kept."""

@@ -173,6 +173,9 @@ class Loader:
             )
         if fault["type"] == "two_servers":
             return self._two_servers()
+        if fault["type"] == "same_port":
+            origin = self._origins.get(("server", "ops_port"))
+            return f"MCP_OPS_PORT ({origin}): it is that of MCP_PORT, too; give it one of its own"
         if fault["type"] == "several_owners":
             return (
                 f"MCP_WORKERS ({self._origins.get(('server', 'workers'))}): more than one, beside "

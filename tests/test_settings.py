@@ -638,6 +638,14 @@ def test_a_token_that_no_client_can_send_is_refused(token: str) -> None:
     assert fault.startswith("MCP_ADMIN_TOKEN (environment): got a secret, expected a token without")
 
 
+def test_two_ports_are_two() -> None:
+    (fault,) = faults({**URL, "MCP_OPS_PORT": "8000"})
+    assert fault == (
+        "MCP_OPS_PORT (environment): it is that of MCP_PORT, too; give it one of its own"
+    )
+    assert load({**URL, "MCP_OPS_PORT": "0"}, MCP_PORT="0").server.ops_port == 0
+
+
 def test_what_is_no_list_is_told_in_words_of_the_file(tmp_path: Path) -> None:
     file = tmp_path / "mcp.toml"
     file.write_text("[server]\ntool_routes = 5\n")
