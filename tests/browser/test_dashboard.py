@@ -241,6 +241,15 @@ def test_a_flood_is_bounded_and_the_page_stays_quick(sidecar: Sidecars, page: Pa
     assert watched.errors == []
 
 
+def test_what_was_before_the_page_is_no_flood(sidecar: Sidecars, page: Pages) -> None:
+    """The replay comes at once, and fills the list."""
+    one = sidecar()
+    one.call("look", 200)
+    shown = page(one).open("events")
+    expect(shown.locator("tbody tr").nth(199)).to_be_visible()
+    expect(shown.locator("#tail-told")).not_to_contain_text("came too fast")
+
+
 def test_5000_events_a_second_from_the_sidecar_leave_the_page_quick(
     sidecar: Sidecars, page: Pages
 ) -> None:

@@ -33,8 +33,10 @@ class Tail {
     this.#key = key;
     const fresh = anew ? log.recent.length : Math.min(log.total - this.seen, log.recent.length);
     const found = log.recent.slice(log.recent.length - fresh).filter(passes);
-    const most = anew ? MOST : AT_ONCE;
-    this.skipped = anew ? 0 : this.skipped + log.total - this.seen - fresh + Math.max(0, found.length - most);
+    const filling = anew || this.shown.length < MOST; // with what was before the page: more push out all others
+    const most = filling ? MOST : AT_ONCE;
+    const gap = log.total - this.seen - fresh + (filling ? 0 : Math.max(0, found.length - most));
+    this.skipped = anew ? 0 : this.skipped + gap;
     this.seen = log.total;
     this.shown = [...(anew ? [] : this.shown), ...found.slice(-most)].slice(-MOST);
   }
