@@ -163,7 +163,8 @@ class Outbound:
                 upload_tracker=tracker,
             )
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as failure:
-            if tracker and not tracker.bytes_written:
+            # what was handed to the transport: `bytes_written` forgets what had gone out when it closed
+            if tracker and not tracker._accepted:  # noqa: SLF001 - nobody else knows it
                 raise NeverWrittenError from failure
             raise
 

@@ -339,6 +339,33 @@ async def test_a_write_is_sent_once_whatever_breaks(
     assert len(upstream.asked) == 1
 
 
+@pytest.mark.filterwarnings("ignore:Sending a large body")
+async def test_a_large_write_is_sent_once(front: Opened, upstream: Upstream) -> None:
+    """A server may carry out what it has read the beginning of, and close on the rest."""
+    upstream.reads_bodies = False
+    upstream.plays(resets, answer(result(5, content=[])))
+    sidecar = await front(MCP_BUFFER_LIMIT=1 << 26)
+    # more than the buffers of two sockets take
+    large = post("/mcp", tool("salesforce_create", 5, text="x" * (1 << 24)))
+    found = details(await sidecar.ask(large))
+    assert (found["delivered"], found["retryable"]) == ("unknown", False)
+    assert len(upstream.asked) == 1
+
+
+async def test_a_write_that_broke_in_its_body_may_have_been_carried_out(
+    front: Opened, upstream: Upstream
+) -> None:
+    upstream.reads_bodies = False
+    upstream.plays(resets)
+    sidecar = await front()
+    async with sidecar.client() as client:
+        head = request("POST", "/start", "Content-Length: 4000000", body=None)
+        await client.send(head, b"x" * 100_000)
+        found = details(await client.hear())
+    assert (found["delivered"], found["retryable"]) == ("unknown", False)
+    assert len(upstream.asked) == 1
+
+
 @BREAKS
 async def test_a_read_is_repeated_whatever_breaks(
     front: Opened, upstream: Upstream, breaks: Failing
