@@ -63,6 +63,8 @@ _TRACED_NOT_SENT_ON = _NOT_SENT_ON | {PARENT, STATE}
 SMALL = 2048
 _PRINTABLE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:/+=@")
 _REQUEST_ID_LIMIT = 128
+# Schemes by which servers know a connection and not a request (RFC 4559 section 6, MS-NTHT, MS-N2HT).
+_OF_A_CONNECTION = frozenset({"negotiate", "ntlm", "nego2"})
 _CHARSET_UTF_8 = re.compile(r"""\s*charset\s*=\s*("?)utf-?8\1\s*""", re.IGNORECASE)
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 section 5.5
 _NO_QUALITY = re.compile(r"\s*q\s*=\s*0(\.0*)?\s*", re.IGNORECASE)
@@ -184,6 +186,12 @@ def harmless_request_id(claimed: str | None) -> str | None:
 def is_sound(*texts: str) -> bool:
     """Tell whether texts may stand in a head: a control character would be injected."""
     return not any(map(_FORBIDDEN.search, texts))
+
+
+def claims_connection(headers: Headers) -> bool:
+    """Tell whether a server may take all that follows on the connection for said by the same one."""
+    said = headers.get("Authorization")
+    return said is not None and said.partition(" ")[0].lower() in _OF_A_CONNECTION
 
 
 def media_type(headers: Headers) -> str:

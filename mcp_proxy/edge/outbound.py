@@ -107,6 +107,8 @@ class Outbound:
         response = await self._sent(call, started)
         self._presence.answered(started)
         self._pools.check_address(protocol_of(response))
+        if rules.claims_connection(call.headers):
+            self._pools.distrust(protocol_of(response))
         end_with_connection(response)
         try:
             headers = self._head(call, response)

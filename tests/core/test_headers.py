@@ -313,3 +313,24 @@ def test_a_body_is_coded_by_chunks_alone(codings: list[str], odd: bool) -> None:
     """RFC 9112 section 7: any other coding would lose its name on the way."""
     headers = CIMultiDict(("Transfer-Encoding", coding) for coding in codings)
     assert rules.is_framed_oddly(headers) is odd
+
+
+@pytest.mark.parametrize(
+    ("said", "claims"),
+    [
+        ("Negotiate YII=", True),
+        ("NTLM TlRM", True),
+        ("ntlm", True),
+        ("nego2 x", True),
+        ("Bearer Negotiate", False),
+        ("Basic Og==", False),
+        ("Negotiated x", False),
+        ("", False),
+    ],
+)
+def test_some_schemes_speak_for_a_connection(said: str, claims: bool) -> None:
+    assert rules.claims_connection(CIMultiDict({"authorization": said})) is claims
+
+
+def test_who_says_nothing_claims_nothing() -> None:
+    assert not rules.claims_connection(CIMultiDict({"Cookie": "NTLM x"}))

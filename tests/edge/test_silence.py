@@ -110,6 +110,12 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(silence, "_PAUSE", 3600.0)
 
 
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each connection has rested for long enough."""
+    monkeypatch.setattr(silence, "_PAUSE", 0.0)
+
+
 def answers_late(late: list[Exchange], body: bytes) -> Answer:
     async def answers(exchange: Exchange) -> None:
         await exchange.send(answer(body))
@@ -159,14 +165,32 @@ async def test_where_it_was_caught_the_same_caller_is_careful_too(
     assert len(set(upstream.on)) == connections
 
 
+@pytest.mark.usefixtures("hasty")
 async def test_a_connection_goes_to_another_caller_after_a_pause(
-    front: Opened, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+    front: Opened, upstream: Upstream
 ) -> None:
-    monkeypatch.setattr(silence, "_PAUSE", 0.0)
     sidecar = await front()
     for who in ("alice", "bob", "carol"):
         await sidecar.ask(request("GET", "/x", f"Authorization: {who}"))
     assert len(set(upstream.on)) == 1
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("scheme", ["Negotiate", "NTLM", "negotiate"])
+@pytest.mark.parametrize("size", [2, 100_000])
+async def test_a_connection_that_may_stand_for_somebody_goes_to_nobody_else(
+    front: Opened, upstream: Upstream, method: str, scheme: str, size: int
+) -> None:
+    """RFC 4559 section 6: IIS and Kestrel know a connection by who has once said so on it."""
+    upstream.plays(answer(b"x" * size))
+    sidecar = await front()
+    await sidecar.ask(request(method, "/x", f"Authorization: {scheme} YII=", body=b"y" * size))
+    await sidecar.ask(request(method, "/x"))
+    await sidecar.ask(request(method, "/x"))
+    of_the_first, *others = upstream.on
+    assert of_the_first not in others
+    assert len(set(others)) == 1
 
 
 @pytest.mark.usefixtures("patient")
