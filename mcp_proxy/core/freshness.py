@@ -1,5 +1,6 @@
 """Whether an answer may be kept, and for how long."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from mcp_proxy.core.call import Call, Headers, Reply, Whole
@@ -12,7 +13,8 @@ from mcp_proxy.core.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
-from mcp_proxy.core.headers import cache_control, media_type
+from mcp_proxy.core.headers import cache_control, directive_names, media_type
+from mcp_proxy.core.keys import NEUTRAL
 from mcp_proxy.core.message import Dialect
 from mcp_proxy.core.reading import Json
 from mcp_proxy.core.verdict import Verdict
@@ -28,6 +30,10 @@ _TROUBLE = (
     OverloadedError,  # our 503 for a server that takes no more, as its own would be (section 4)
 )
 _NEVER_SHARED = ("Set-Cookie", "WWW-Authenticate", "Content-Range", "Content-Encoding")
+# What an answer may vary by that no key tells apart.
+_UNTOLD = NEUTRAL | {"*"}
+# Encoded answers are not kept, so all that are kept suit everybody in this respect.
+_NO_MATTER = frozenset({"accept-encoding"})
 
 
 def may_look(call: Call) -> bool:
@@ -50,7 +56,13 @@ def may_store(call: Call, reply: Reply) -> bool:
         and "no-store" not in cache_control(call.headers)
         and not _forbids(reply)
         and not any(name in reply.headers for name in _NEVER_SHARED)
+        and _UNTOLD.isdisjoint(_varies_by(reply))
     )
+
+
+def _varies_by(reply: Reply) -> Iterator[str]:
+    """Return the headers of a request on which the answer depends (RFC 9110 section 12.5.5)."""
+    return directive_names(reply.headers.getall("Vary", ()))
 
 
 def _forbids(reply: Reply) -> bool:
@@ -100,10 +112,14 @@ def age_of(headers: Headers) -> float:
     return float(said) if said.isascii() and said.isdigit() and len(said) < 10 else 0.0
 
 
-def is_public(answer: Json) -> bool:
-    """Tell whether the server says that everybody may have this answer (MCP 2026-07-28, caching)."""
+def is_public(reply: Reply, answer: Json) -> bool:
+    """Tell whether the server says that everybody may have this answer (MCP 2026-07-28, caching).
+
+    May is not can: who accepts another language gets another answer, if `Vary` says so.
+    """
     result = answer.get("result")
-    return isinstance(result, dict) and result.get("cacheScope") == "public"
+    public = isinstance(result, dict) and result.get("cacheScope") == "public"
+    return public and _NO_MATTER.issuperset(_varies_by(reply))
 
 
 def is_complete(call: Call, answer: Json) -> bool:

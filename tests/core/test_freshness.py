@@ -64,8 +64,9 @@ def test_a_caller_who_wants_none_of_our_answers_gets_none(
         reply(),
         reply(Cache_Control="max-age=60, public"),
         reply(Cache_Control="no-store", Content_Type="text/event-stream"),
+        reply(Vary="Origin, Accept-Encoding, Cookie, Host"),
     ],
-    ids=["plain", "public", "an event stream's boilerplate"],
+    ids=["plain", "public", "an event stream's boilerplate", "varies by what keys tell apart"],
 )
 def test_a_good_answer_may_be_kept(answer: Reply) -> None:
     assert freshness.may_store(kept(), answer)
@@ -84,6 +85,9 @@ def test_a_good_answer_may_be_kept(answer: Reply) -> None:
         reply(Cache_Control="no-store"),
         reply(Cache_Control="max-age=60, Private"),
         reply(Cache_Control='private="x-user"', Content_Type="application/json"),
+        reply(Vary="*"),
+        reply(Vary="Origin, user-agent"),
+        reply(Vary="X-Forwarded-For"),
         a_stream(),
     ],
     ids=lambda answer: f"{answer.status}-{answer.verdict.value}-{'-'.join(answer.headers)}",
@@ -229,4 +233,20 @@ def test_an_answer_may_have_been_kept_before(said: str, age: float) -> None:
     ],
 )
 def test_an_answer_is_public_if_it_says_so(answer: dict[str, Any], public: bool) -> None:
-    assert freshness.is_public(answer) is public
+    assert freshness.is_public(reply(), answer) is public
+
+
+@pytest.mark.parametrize(
+    ("varies", "public"),
+    [
+        ("Accept-Encoding", True),
+        ("accept-encoding ,Accept-Encoding", True),
+        ("", False),
+        ("Accept-Language", False),
+        ("Accept-Encoding, Origin", False),
+    ],
+)
+def test_what_everybody_may_have_does_not_suit_everybody(varies: str, public: bool) -> None:
+    """RFC 9110 section 12.5.5."""
+    answer = {"result": {"cacheScope": "public"}}
+    assert freshness.is_public(reply(Vary=varies), answer) is public
