@@ -55,7 +55,6 @@ def keyring(settings: Settings, server: str) -> Keyring:
         ignored=cache.ignore_headers,
         share_sessions=cache.share_sessions,
         share_public=cache.share_public,
-        host_matters=True,  # it goes upstream as X-Forwarded-Host, and a server may build links of it
     )
 
 

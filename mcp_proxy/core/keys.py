@@ -18,9 +18,9 @@ from mcp_proxy.core.memo import Memo
 from mcp_proxy.core.message import Dialect, Message
 
 # They describe the connection, the transport or the trace, and no server answers differently for
-# them: hence two calls that differ here only may share an answer.
+# them: hence two calls that differ here only may share an answer. Host is none of them: it goes
+# upstream as X-Forwarded-Host, and a server may build links of it.
 NEUTRAL = HOP_BY_HOP | {
-    "host",
     "content-length",
     "user-agent",
     "date",
@@ -45,6 +45,7 @@ _OF_THE_REQUEST = frozenset(
         "mcp-name",
         "mcp-protocol-version",
         "expect",
+        "host",
     }
 )
 # Names of headers that say who asks: also X-Api-Key, Ocp-Apim-Subscription-Key, X-Auth-Token,
@@ -94,15 +95,13 @@ class Keyring:
         *,
         ignored: Iterable[str] = (),
         share_sessions: bool = False,
-        host_matters: bool = False,
         share_public: bool = False,
     ) -> None:
         self._share_public = share_public
         self._upstream = upstream
-        neutral = NEUTRAL | {name.lower() for name in ignored}
+        self._neutral = NEUTRAL | {name.lower() for name in ignored}
         if share_sessions:
-            neutral |= {"mcp-session-id"}
-        self._neutral = neutral - ({"host"} if host_matters else set())
+            self._neutral |= {"mcp-session-id"}
         # Clients send the same headers again and again, with other bodies.
         self._met: Memo[RawHeaders, Who] = Memo(_REMEMBERED)
 
@@ -125,9 +124,10 @@ class Keyring:
         keep = call.intent.keep
         if not self._share_public or keep is None or not keep.obeys_hint:
             return None
-        # 0 is nobody's identity: those are texts
+        # 0 is nobody's identity: those are texts. Who dials us by another name must not choose the
+        # links that others are told.
         version = call.headers.get("MCP-Protocol-Version", "")
-        return self._spelled(call, [0, version])
+        return self._spelled(call, [0, version, call.peer.scheme, call.peer.host])
 
     def _spelled(self, call: Call, who: Any) -> str | None:
         """Hash all parts as one JSON list, so that no two lists of parts spell the same bytes."""

@@ -10,22 +10,22 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from mcp_proxy.core import keys
-from mcp_proxy.core.call import Call, Headers
+from mcp_proxy.core.call import Call, Headers, Peer
 from mcp_proxy.core.headers import end_to_end
+from mcp_proxy.core.intent import Intent, Keep
 from mcp_proxy.core.keys import NEUTRAL, Callers, Keyring
 from mcp_proxy.core.message import Dialect, Message
 from mcp_proxy.core.reading import read_object
 from tests.fakes import call, rest_tool, rpc, tool
 
 RING = Keyring("old")
-# of DESIGN section 4, Key; `host` counts where it is forwarded
+# of DESIGN section 4, Key; Host is always forwarded
 NEUTRAL_NAMES = [
     "Connection",
     "Keep-Alive",
     "TE",
     "Transfer-Encoding",
     "Proxy-Authorization",
-    "Host",
     "Content-Length",
     "User-Agent",
     "Date",
@@ -327,10 +327,23 @@ def test_ignored_headers_do_not_matter() -> None:
     assert of(tool(), ("x-built", "1"), ring=ring) != of(tool(), ring=ring)
 
 
-def test_a_host_that_is_forwarded_matters() -> None:
-    """DESIGN section 4, Key: Host unless it is forwarded."""
-    ring = Keyring("old", host_matters=True)
-    assert of(tool(), ("Host", "a"), ring=ring) != of(tool(), ("Host", "b"), ring=ring)
+def test_the_host_matters() -> None:
+    """DESIGN section 4, Key: Host unless it is forwarded; it always is, as X-Forwarded-Host."""
+    assert of(tool(), ("Host", "a")) != of(tool(), ("Host", "b"))
+
+
+@pytest.mark.parametrize("changed", [{"host": "b"}, {"scheme": "https"}])
+def test_by_which_name_we_are_dialled_matters_to_everybody(changed: dict[str, str]) -> None:
+    """The server hears it as X-Forwarded-Host and -Proto, and a list of resources may have links."""
+    ring = Keyring("old", share_public=True)
+    asked = call(Intent(keep=Keep(300.0, obeys_hint=True)), rpc("tools/list"))
+    peer = Peer(host="a")
+    others = peer._replace(client="10.0.0.9", hops="10.0.0.9")
+    keys = [
+        ring.shared(asked._replace(peer=one)) for one in (peer, others, peer._replace(**changed))
+    ]
+    assert keys[0] is not None
+    assert keys[0] == keys[1] != keys[2]
 
 
 def test_a_key_shows_nothing_of_what_it_was_made_of() -> None:
