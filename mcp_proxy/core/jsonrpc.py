@@ -14,7 +14,7 @@ import orjson
 
 from mcp_proxy.core.call import Headers
 from mcp_proxy.core.message import Dialect, Message, is_name
-from mcp_proxy.core.reading import Json, Vocabulary, read_object
+from mcp_proxy.core.reading import Json, Vocabulary, read_answer, read_object
 from mcp_proxy.core.verdict import Verdict
 
 _ENVELOPE = Vocabulary("jsonrpc", "id", "method", "params")
@@ -28,7 +28,11 @@ STATELESS_SINCE = "2026-07-28"
 _NAMED_BY = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 _ENCODED = re.compile(r"=\?base64\?([A-Za-z0-9+/=]*)\?=")
 _VERSION_META = "io.modelcontextprotocol/protocolVersion"
-
+_CHANGES = frozenset(
+    {"notifications/resources/updated", "notifications/tasks/status", "notifications/tasks"}
+)
+_SHOW_TASKS = frozenset({"tasks/get", "tasks/result", "tasks/cancel"})
+_UNDER_WAY = ("working", "input_required")
 
 _ID = rb"""\s*"id"\s*:\s*("(?:[^"\\]|\\.)*"|-?[0-9]+)\s*"""
 _VERSION = rb"""\s*"jsonrpc"\s*:\s*"2\.0"\s*"""
@@ -178,8 +182,24 @@ def changes_answers(message: Any) -> bool:
     method = message.get("method")
     return isinstance(method, str) and (
         (method.startswith("notifications/") and method.endswith("/list_changed"))
-        or method == "notifications/resources/updated"
+        or method in _CHANGES
     )
+
+
+def begins_task(request: Message) -> bool:
+    """Tell whether a call is answered when its work begins (MCP 2025-11-25, tasks)."""
+    return request.dialect is Dialect.RPC and "task" in request.params
+
+
+def may_show_end(request: Message) -> bool:
+    """Tell whether the answer may show that a task, and so a write, is over (MCP 2025-11-25, tasks)."""
+    return request.method in _SHOW_TASKS
+
+
+def goes_on(data: bytes) -> bool:
+    """Tell whether an answer to one of those shows a task that is still under way."""
+    result = (read_answer(data) or {}).get("result")
+    return isinstance(result, dict) and result.get("status") in _UNDER_WAY
 
 
 def error_response(request_id: str | int | None, code: int, text: str, details: Json) -> bytes:

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from mcp_proxy.core.call import Call, Delivery, Pieces, Reply, Stream
+from mcp_proxy.core import jsonrpc
+from mcp_proxy.core.answers import answer_in
+from mcp_proxy.core.call import Call, Delivery, Pieces, Reply, Stream, Whole
 from mcp_proxy.core.clock import Spawn
 from mcp_proxy.core.errors import ProxyError
 from mcp_proxy.core.intent import SESSION_END
@@ -25,6 +27,7 @@ class _Watch:
     call: Call
     stream: Stream
     unknown: bool  # the fate of the call, should the stream end without a verdict
+    begun: bool  # its answer is not the end of it
     dropped: bool = False
 
 
@@ -48,20 +51,28 @@ class Invalidate:
         if not call.intent.writes:
             reply = await forward(call)
             await self._part(call, reply)
-            return reply
+            return await self._dropped(call, reply) if ends_a_write(call, reply) else reply
         try:
             reply = await forward(call)
         except (Exception, CancelledError) as error:
             if not (isinstance(error, ProxyError) and error.delivered is Delivery.NO):
                 await self._drop(call, unknown=True)
             raise
-        # 202: the work is still to come (RFC 9110 section 15.3.3), as after a legacy POST
+        # 202: the work is still to come (RFC 9110 section 15.3.3), as after a legacy POST; a task is
+        # only begun when its call is answered
         to_come = reply.status == 202 and not call.intent.ends_elsewhere
-        unknown = reply.verdict is Verdict.UPSTREAM_FAILED or to_come
+        begun = jsonrpc.begins_task(call.message)
+        unknown = reply.verdict is Verdict.UPSTREAM_FAILED or to_come or begun
         await self._part(call, reply)
+        return await self._dropped(call, reply, unknown=unknown, begun=begun)
+
+    async def _dropped(
+        self, call: Call, reply: Reply, *, unknown: bool = False, begun: bool = False
+    ) -> Reply:
+        """Return a reply of which nothing goes out before what it may have made stale is dropped."""
         body = reply.body
         if isinstance(body, Stream) and body.verdict is None:
-            watch = _Watch(call, body, unknown)
+            watch = _Watch(call, body, unknown, begun)
             body.wrap(lambda pieces: self._watched(watch, pieces))
             body.on_end(lambda: self._ended(watch))
         else:
@@ -80,7 +91,7 @@ class Invalidate:
             try:
                 async for piece in pieces:
                     if watch.stream.verdict is not None:
-                        await self._drop_once(watch, unknown=False)
+                        await self._drop_once(watch, unknown=watch.begun)
                     yield piece
             except ProxyError:
                 await self._drop_once(watch, unknown=True)
@@ -103,3 +114,11 @@ class Invalidate:
         for pattern in call.intent.invalidates:
             entries += await self._shelf.invalidate(of_pattern(pattern), quarantine) or 0
         self._told(call, entries, unknown)
+
+
+def ends_a_write(call: Call, reply: Reply) -> bool:
+    """Tell whether an answer may show the end of what another call began: of a task."""
+    if reply.status != 200 or not jsonrpc.may_show_end(call.message):
+        return False
+    answer = answer_in(reply, len(reply.body.data)) if isinstance(reply.body, Whole) else None
+    return answer is None or not jsonrpc.goes_on(answer)

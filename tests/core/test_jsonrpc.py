@@ -367,6 +367,8 @@ def test_what_is_no_object_asks_for_nothing_and_changes_nothing(message: Any) ->
         ("notifications/resources/list_changed", True),
         ("notifications/anything/new/list_changed", True),
         ("notifications/resources/updated", True),
+        ("notifications/tasks/status", True),
+        ("notifications/tasks", True),
         ("notifications/progress", False),
         ("notifications/message", False),
         ("tools/list_changed", False),
@@ -379,6 +381,41 @@ def test_what_is_no_object_asks_for_nothing_and_changes_nothing(message: Any) ->
 def test_a_notice_of_change_ends_what_is_stored(method: Any, changes: bool) -> None:
     """DESIGN section 4, Invalidation: `notifications/*/list_changed` and `resources/updated`."""
     assert jsonrpc.changes_answers({"jsonrpc": "2.0", "method": method}) is changes
+
+
+@pytest.mark.parametrize(
+    ("answer", "on"),
+    [
+        ({"result": {"status": "working"}}, True),
+        ({"result": {"status": "input_required"}}, True),
+        ({"result": {"status": "completed"}}, False),
+        ({"result": {"status": "failed"}}, False),
+        ({"result": {"status": "cancelled"}}, False),
+        ({"result": {"status": "of another revision"}}, False),
+        ({"result": {"status": ["working"]}}, False),
+        ({"result": {"content": []}}, False),
+        ({"result": "working"}, False),
+        ({"error": {"status": "working"}}, False),
+    ],
+)
+def test_a_task_that_is_not_known_to_go_on_may_be_over(answer: dict[str, Any], on: bool) -> None:
+    """MCP 2025-11-25, tasks: the states from which others follow."""
+    assert jsonrpc.goes_on(json.dumps(answer).encode()) is on
+
+
+def test_a_call_may_begin_a_task() -> None:
+    asked = Message(Dialect.RPC, "tools/call", 1, {"name": "x", "task": {}})
+    assert jsonrpc.begins_task(asked)
+    assert not jsonrpc.begins_task(asked._replace(params={"name": "task"}))
+    assert not jsonrpc.begins_task(asked._replace(dialect=Dialect.REST)), "a field of its own"
+
+
+@pytest.mark.parametrize(
+    ("method", "shows"),
+    [("tasks/get", True), ("tasks/result", True), ("tasks/cancel", True), ("tasks/list", False)],
+)
+def test_the_end_of_a_task_is_shown_to_who_asks_for_it(method: str, shows: bool) -> None:
+    assert jsonrpc.may_show_end(Message(Dialect.RPC, method, 1)) is shows
 
 
 # --- errors of ours

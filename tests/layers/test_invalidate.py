@@ -37,6 +37,7 @@ from tests.fakes import (
     error_of,
     read,
     reply,
+    rpc,
     settle,
     spawn,
     streamed,
@@ -99,6 +100,68 @@ async def test_a_write_drops_all_answers_before_its_own_goes_out() -> None:
     bench.shelf.let.set()
     assert (await within(task)).status == 200
     assert bench.shelf.done == [0.0]
+
+
+def task(status: str, *, events: bool = False) -> Reply:
+    body = b'{"jsonrpc":"2.0","id":1,"result":{"taskId":"t","status":"%b"}}' % status.encode()
+    if events:
+        return reply(body=b"data: %b\n\n" % body, Content_Type="text/event-stream")
+    return reply(body=body)
+
+
+@pytest.mark.parametrize("events", [False, True])
+@pytest.mark.parametrize(
+    ("method", "status", "drops"),
+    [
+        ("tasks/get", "working", False),
+        ("tasks/get", "completed", True),
+        ("tasks/result", "completed", True),
+        ("tasks/cancel", "cancelled", True),
+        ("tasks/list", "completed", False),
+    ],
+)
+async def test_who_sees_the_end_of_a_task_sees_its_effect(
+    method: str, status: str, drops: bool, events: bool
+) -> None:
+    """MCP 2025-11-25, tasks: a call is answered when its work begins."""
+    bench = Bench()
+    await bench.ask(task(status, events=events), call(READ, rpc(method)))
+    assert bench.shelf.done == [0.0] * drops
+
+
+async def test_an_answer_that_is_no_look_at_a_task_ends_none() -> None:
+    bench = Bench()
+    await bench.ask(reply(502, verdict=Verdict.UPSTREAM_FAILED), call(READ, rpc("tasks/get")))
+    assert bench.shelf.done == []
+
+
+async def test_who_waits_on_a_stream_for_the_end_of_a_task_sees_its_effect() -> None:
+    bench = Bench()
+    feed = Feed()
+    answer = await bench.ask(streamed(feed), call(READ, rpc("tasks/result")))
+    assert isinstance(answer.body, Stream)
+    feed.give(b"progress")
+    pieces = aiter(answer.body)
+    assert await within(anext(pieces)) == b"progress"
+    assert bench.shelf.done == []
+    feed.give(b"the end", verdict=Verdict.OK)
+    assert await within(anext(pieces)) == b"the end"
+    assert bench.shelf.done == [0.0]
+    await answer.body.aclose()
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_task_that_was_begun_may_still_be_at_work(whole: bool) -> None:
+    bench = Bench()
+    feed = Feed()
+    feed.give(b"begun", verdict=Verdict.OK)
+    message = tool()
+    asked = call(WRITE, message._replace(params={**message.params, "task": {"ttl": 60000}}))
+    answer = await bench.ask(reply() if whole else streamed(feed), asked)
+    if isinstance(answer.body, Stream):
+        assert await within(anext(aiter(answer.body))) == b"begun"
+        await answer.body.aclose()
+    assert bench.shelf.done == [QUARANTINE]
 
 
 async def test_a_write_is_told_of_with_what_it_dropped() -> None:
