@@ -18,6 +18,9 @@ from mcp_proxy.core.trace import Trace, trace_of
 _REMEMBERED = 512
 _SEEN = 8192
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+# By these a server may take a request for one with another method, also a GET (Flask's documentation
+# has such a middleware).
+_OVERRIDES = ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override")
 # What the server says of a tool to whoever sends such headers.
 SaidOf = Callable[[Headers, RawHeaders, str], Annotations | None]
 
@@ -124,6 +127,8 @@ class Traffic:
         body: Whole | Stream,
         raw: RawHeaders,
     ) -> tuple[Message, Intent]:
+        if any(name in headers for name in _OVERRIDES):
+            return Message(self.dialect(method, path)), intents.OPAQUE
         if method == "POST":
             return self._posted(path, headers, body, raw)
         if self._paths.is_mcp(path):

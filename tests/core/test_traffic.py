@@ -220,6 +220,22 @@ def test_a_charset_that_hides_another_call_makes_a_body_opaque() -> None:
     assert read(traffic(), "POST", "/mcp", own, Whole(body)) == (NOTHING, OPAQUE)
 
 
+@pytest.mark.parametrize("name", ["X-HTTP-Method-Override", "x-http-method", "X-Method-Override"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/page"), ("HEAD", "/page"), ("OPTIONS", "/"), ("DELETE", "/mcp"), ("POST", "/mcp")],
+)
+def test_who_overrides_the_method_is_opaque(method: str, path: str, name: str) -> None:
+    """F35: for a server that goes by it, a GET may be a write."""
+    own = CIMultiDict([*JSON, (name, "DELETE")])
+    assert read(traffic(), method, path, own, Whole(json.dumps(LIST).encode())) == (NOTHING, OPAQUE)
+
+
+def test_an_overridden_tool_call_is_told_its_errors_as_one() -> None:
+    found = posted("/api/call-tool", REST, ("X-HTTP-Method-Override", "PUT"))
+    assert found == (Message(Dialect.REST), OPAQUE)
+
+
 @pytest.mark.parametrize("coding", ["gzip", "identity", ""])
 @pytest.mark.parametrize("path", ["/mcp", "/api/call-tool"])
 def test_an_encoded_body_is_opaque(coding: str, path: str) -> None:
