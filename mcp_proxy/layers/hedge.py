@@ -17,11 +17,12 @@ Delay = float | Literal["p95"]
 
 
 class Hedge:
-    """Send a call that may be repeated once more when no answer has come after a while.
+    """Send a read that may be repeated once more when no answer has come after a while.
 
     The first good answer wins, and the other call is let go of. The second one is paid for out of
     the retry budget (Dean and Barroso, "The Tail at Scale", 2013: 5 % more requests there). Not in a
-    handshake-era session: there two calls with one id are never in flight together.
+    handshake-era session: there two calls with one id are never in flight together. Nor a write that
+    is idempotent: the one that lost might be carried out after what others write next.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Hedge:
         """Return after how many seconds to ask again; None where that is never done."""
         may = (
             call.intent.repeatable
+            and not call.intent.writes
             and call.intent.stack is not Stack.SHORT
             and isinstance(call.body, Whole)
             and SESSION not in call.headers

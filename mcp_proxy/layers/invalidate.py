@@ -61,7 +61,8 @@ class Invalidate:
         # 202: the work is still to come (RFC 9110 section 15.3.3), as after a legacy POST; a task is
         # only begun when its call is answered
         to_come = reply.status == 202 and not call.intent.ends_elsewhere
-        begun = jsonrpc.begins_task(call.message)
+        # a try that was given up may be carried out after the one that was answered
+        begun = jsonrpc.begins_task(call.message) or (call.intent.repeatable and reply.attempts > 1)
         unknown = reply.verdict is Verdict.UPSTREAM_FAILED or to_come or begun
         await self._part(call, reply)
         return await self._dropped(call, reply, unknown=unknown, begun=begun)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -147,11 +148,12 @@ def a_stream_body() -> Call:
     "asked",
     [
         lambda: call(WRITE, tool()),
+        lambda: call(replace(WRITE, repeatable=True), tool()),
         lambda: call(STREAM),
         lambda: call(READ, tool(), headers={"mcp-session-id": "s"}),
         a_stream_body,
     ],
-    ids=["a write", "a stream", "a session's", "a body that is gone"],
+    ids=["a write", "an idempotent write", "a stream", "a session's", "a body that is gone"],
 )
 async def test_nothing_else_is_ever_asked_twice(asked: Callable[[], Call]) -> None:
     """Issue 5: never for anything else; protocol.md: never two in flight with one (session, id)."""

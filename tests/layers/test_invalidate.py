@@ -102,6 +102,21 @@ async def test_a_write_drops_all_answers_before_its_own_goes_out() -> None:
     assert bench.shelf.done == [0.0]
 
 
+@pytest.mark.parametrize(
+    ("repeatable", "attempts", "quarantine"),
+    [(True, 2, QUARANTINE), (True, 1, 0.0), (False, 2, 0.0)],
+    ids=["given up before", "one try", "not delivered before"],
+)
+async def test_a_try_of_a_write_that_was_given_up_may_still_be_at_work(
+    repeatable: bool, attempts: int, quarantine: float
+) -> None:
+    """The fate of the first is unknown, though the second was answered."""
+    bench = Bench()
+    asked = call(replace(WRITE, repeatable=repeatable), tool())
+    await bench.ask(reply()._replace(attempts=attempts), asked)
+    assert bench.shelf.done == [quarantine]
+
+
 def task(status: str, *, events: bool = False) -> Reply:
     body = b'{"jsonrpc":"2.0","id":1,"result":{"taskId":"t","status":"%b"}}' % status.encode()
     if events:
