@@ -68,6 +68,16 @@ def told_on(headers: Headers) -> CIMultiDict[str]:
     return kept
 
 
+def for_everybody(frame: Frame) -> Frame:
+    """Return a frame without what the server's headers may say to the one who asked.
+
+    That an answer is public is said of the result, not of what stands around it: a renewed token,
+    a name, the Origin that may read it.
+    """
+    kept = CIMultiDict({"Content-Type": frame.headers.get("Content-Type", JSON)})
+    return frame._replace(headers=kept)
+
+
 def told(frame: Frame, call: Call, note: CacheNote | None = None) -> Reply:
     """Return a kept answer in the words of this caller: its id, its media type."""
     if call.message.dialect is not Dialect.RPC:

@@ -261,7 +261,9 @@ class Cache:
         frame = answers.framed(ask.call, reply, data, stored=stored, terms=terms)
         if frame is None or not any(terms):
             return note
-        place = ask.shared if ask.shared and freshness.is_public(reply, answer) else ask.own
+        place = ask.own
+        if ask.shared is not None and freshness.is_public(reply, answer):
+            place, frame = ask.shared, answers.for_everybody(frame)
         if not await self._shelf.put(place.key, pack(frame), frame.kept):
             return note
         return note._replace(stored=True, ttl=terms.fresh - age, key=place.shown)

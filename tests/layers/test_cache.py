@@ -781,6 +781,21 @@ async def test_an_answer_is_everybodys_if_server_and_operator_say_so(
     assert len(origin.calls) == asked + 1, "each era has its own shape"
 
 
+async def test_what_headers_say_to_one_caller_is_told_to_nobody_else() -> None:
+    """MCP 2026-07-28, caching: `cacheScope` is a field of the result."""
+    bench = Bench()
+    bench.cache = Cache(bench.shelf, Keyring("old", share_public=True), bench.clock, spawn, 1 << 20)
+    said = scoped("public")
+    of_alice = {"Content-Type": "application/json", "X-Auth-Token": "alice", "ETag": "x"}
+    origin = Script(said._replace(headers=CIMultiDict(of_alice)))
+    asked = [call(LISTED, rpc("tools/list"), headers={"Authorization": who}) for who in "ab"]
+    alice, bob = [await within(bench.cache(one, origin)) for one in asked]
+    assert alice.headers == of_alice
+    assert bob.headers == {"Content-Type": "application/json"}
+    assert data(bob) == data(said)
+    assert len(origin.calls) == 1
+
+
 async def test_a_public_answer_survives_what_one_caller_loses() -> None:
     bench = Bench()
     bench.cache = Cache(bench.shelf, Keyring("old", share_public=True), bench.clock, spawn, 1 << 20)
