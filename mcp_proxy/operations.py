@@ -114,4 +114,5 @@ class Operations:
         """Drop what another worker clears; return how many."""
         scope, before = said
         shelf = self._shelf
-        return shelf.hear(Notice(scope, before=before)) if isinstance(shelf, BoardShelf) else 0
+        notice = Notice(scope, before=before, told=True)  # one that says whether Redis is follows
+        return shelf.hear(notice) if isinstance(shelf, BoardShelf) else 0

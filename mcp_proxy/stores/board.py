@@ -21,8 +21,8 @@ from mcp_proxy.core.shelf import Edition, Shelf
 
 # Notices that a worker can be behind; beyond it everything is dropped, which is always right.
 _KEPT = 64
-# number, end of the quarantine, moment, bytes of the scope; then the scope, then a checksum
-_HEAD = struct.Struct("=QddH")
+# number, end of the quarantine, moment, told, bytes of the scope; then the scope, then a checksum
+_HEAD = struct.Struct("=Qdd?H")
 _CHECK = struct.Struct("=I")
 _LONGEST = 512  # bytes of a scope; a longer one is told as everything
 _RECORD = _HEAD.size + _LONGEST + _CHECK.size
@@ -35,6 +35,7 @@ class Notice(NamedTuple):
     scope: str = ""  # core/scopes; all by default
     quarantine: float = 0.0  # seconds in which nothing is stored
     before: float = 0.0  # not 0: only what was stored before, seconds of the epoch
+    told: bool = False  # Redis, where there is one, is known to have heard of it
 
 
 class Board:
@@ -59,7 +60,8 @@ class Board:
         scope = notice.scope.encode("utf-8", "surrogatepass")
         scope = scope if len(scope) <= _LONGEST else b""
         until = self._now() + notice.quarantine if notice.quarantine else 0.0
-        text = _HEAD.pack(number, until, notice.before, len(scope)) + scope.ljust(_LONGEST, b"\0")
+        head = _HEAD.pack(number, until, notice.before, notice.told, len(scope))
+        text = head + scope.ljust(_LONGEST, b"\0")
         at = self._place(self._own, number)
         self._memory[at : at + _RECORD] = text + _CHECK.pack(crc32(text))
         # in one step, and last: who sees the count finds the notice
@@ -88,11 +90,11 @@ class Board:
         at = self._place(writer, number)
         record = self._memory[at : at + _RECORD]
         text, check = record[: -_CHECK.size], record[-_CHECK.size :]
-        found, until, before, length = _HEAD.unpack_from(text)
+        found, until, before, told, length = _HEAD.unpack_from(text)
         if found != number or _CHECK.pack(crc32(text)) != check:
             return Notice()  # overwritten by a later one meanwhile
         scope = text[_HEAD.size : _HEAD.size + length].decode("utf-8", "surrogatepass")
-        return Notice(scope, max(0.0, until - self._now()) if until else 0.0, before)
+        return Notice(scope, max(0.0, until - self._now()) if until else 0.0, before, told)
 
     def _place(self, writer: int, number: int) -> int:
         return self._counts + (writer * _KEPT + number % _KEPT) * _RECORD
@@ -104,6 +106,11 @@ class Board:
 
 class Hearing(Shelf, Protocol):
     """A shelf that keeps answers in this process's memory, and hears what others make invalid."""
+
+    @property
+    def missed(self) -> int:
+        """Return how many invalidations have not reached all that it shares answers with."""
+        ...
 
     def hear(self, notice: Notice) -> int:
         """Drop from memory what somebody else has made invalid; return how many."""
@@ -148,13 +155,17 @@ class BoardShelf:
 
     async def _told(self, notice: Notice) -> int | None:
         """Drop it here, and tell; in a task of its own, so that a caller who leaves stops neither."""
+        told, missed = False, self._shelf.missed
         try:
             if notice.before:
-                return await self._shelf.expire(notice.before)
-            return await self._shelf.invalidate(notice.scope, notice.quarantine)
+                dropped = await self._shelf.expire(notice.before)
+            else:
+                dropped = await self._shelf.invalidate(notice.scope, notice.quarantine)
+            told = self._shelf.missed == missed
+            return dropped
         finally:
             # after Redis, where there is one: who hears of it asks there next
-            self._board.write(notice)
+            self._board.write(notice._replace(told=told))
 
     def snapshot(self) -> dict[str, object]:
         """Return sizes and bounds, for people."""

@@ -160,6 +160,8 @@ def _size(key: str, value: bytes) -> int:
 class MemoryShelf:
     """Keep answers in this process; invalidation is a new token, and takes effect at once."""
 
+    missed = 0  # invalidations that others have not heard of: there are none
+
     def __init__(
         self,
         max_entries: int,

@@ -116,6 +116,7 @@ class RedisShelf:
         self._quiet_until = 0.0  # seconds of the epoch: the quarantine that was seen last
         self._failures = 0
         self._invalidations = 0
+        self.missed = 0  # invalidations that Redis has not heard of at once
 
     async def _ask(self, work: Awaitable[T], otherwise: T) -> T:
         """Return what Redis says, or `otherwise` when it is in trouble."""
@@ -247,9 +248,14 @@ class RedisShelf:
                 done = await self._ask(self._renew(scope, quarantine), otherwise=False)
         finally:  # also when we are stopped
             if not done:
-                self._debts += 1
-                self._owed_quarantine = max(self._owed_quarantine, quarantine)
-                self._pay_soon()
+                self.owe(quarantine)
+
+    def owe(self, quarantine: float) -> None:
+        """Trust nothing that Redis says until it has a new token: it has missed an invalidation."""
+        self.missed += 1
+        self._debts += 1
+        self._owed_quarantine = max(self._owed_quarantine, quarantine)
+        self._pay_soon()
 
     def _pay_soon(self) -> None:
         """See to it that the others hear of what Redis has missed, though nobody may read here."""

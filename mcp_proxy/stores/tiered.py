@@ -170,9 +170,19 @@ class TieredShelf:
         await self._tell(lambda: self._redis.expire(before))
         return dropped
 
+    @property
+    def missed(self) -> int:
+        """Return how many invalidations Redis has not heard of at once."""
+        return self._redis.missed
+
     def hear(self, notice: Notice) -> int:
-        """Drop what another worker on this machine has made invalid; Redis hears it from there."""
+        """Drop what another worker on this machine has made invalid.
+
+        Redis has heard it from there, or is to be told before it is asked again.
+        """
         dropped = self._memory.hear(notice)
+        if not notice.told:
+            self._redis.owe(notice.quarantine)
         self._end_lease()
         return dropped
 

@@ -795,6 +795,49 @@ async def test_another_worker_hears_of_an_invalidation_at_once(
     assert there.snapshot()["entries"] == 0
 
 
+async def test_what_redis_has_heard_is_not_said_to_it_again(bench: Bench, tmp_path: Path) -> None:
+    """A narrow invalidation stays narrow, however many workers hear of it."""
+    near, other = await replicas(bench)
+    here, there = [
+        BoardShelf(one, Board(str(tmp_path), 2, index, bench.clock.now), spawn)
+        for index, one in enumerate((near, other))
+    ]
+    before = await within(there.edition(()))
+    await within(here.invalidate("tool:look"))
+    assert await within(there.edition(())) == before
+    there.hear(Notice("tool:look", told=True))
+    assert await within(there.edition(())) == before
+
+
+@pytest.mark.parametrize("dies", [False, True])
+async def test_another_worker_does_not_believe_redis_what_that_has_missed(
+    rough: Bench, tmp_path: Path, dies: bool
+) -> None:
+    """The one that writes has had trouble with Redis, and does without for a second; the other has not."""
+    near, other = await replicas(rough)
+    here, there = [
+        BoardShelf(one, Board(str(tmp_path), 3, index, rough.clock.now), spawn)
+        for index, one in enumerate((near, other))
+    ]
+    await other.fill(framed())
+    before = await within(there.edition(()))
+    assert before is not None
+    rough.server.send(signal.SIGSTOP)
+    await within(near.far.get("another"))
+    rough.server.send(signal.SIGCONT)
+    assert near.far.resting
+    if dies:
+        supervisor = Board(str(tmp_path), 3, 2, rough.clock.now)
+        supervisor.write(Notice(quarantine=30.0))
+    else:
+        await within(here.invalidate(quarantine=30.0))
+    after = await within(there.edition(()))
+    assert after is not None
+    assert after.token != before.token
+    assert not after.storable
+    assert await within(there.get(f"jira/look\n{after.token}")) is None
+
+
 async def test_redis_hears_before_the_other_workers_do(bench: Bench, tmp_path: Path) -> None:
     """Else they would take a lease on what is about to be void."""
     near, other = await replicas(bench)
