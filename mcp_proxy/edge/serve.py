@@ -12,13 +12,13 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from aiohttp import web
 
+from mcp_proxy.edge.accepting import Site
 from mcp_proxy.edge.connection import Connection, can_tell_requests_apart
 from mcp_proxy.edge.express import Express
 from mcp_proxy.edge.full import SPARE, Full
 from mcp_proxy.edge.pool import FIELD_LIMIT
 
 T = TypeVar("T")
-_BACKLOG = 1024
 _KEEP_ALIVE = 75.0  # seconds; aiohttp's own default is an hour
 _READ_BUFFER = 65_536
 # aiohttp waits up to twice this for answers that a client does not take; its 60 s would outlast
@@ -128,8 +128,7 @@ async def listen(
     await runner.setup()
     urls = []
     for found in sockets:
-        site = web.SockSite(runner, found, backlog=_BACKLOG)
-        await site.start()
+        await Site(runner, found).start()
         urls.append(url(found))
     return runner, urls
 
