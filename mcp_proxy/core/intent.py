@@ -49,11 +49,13 @@ class Intent:
 
 
 OPAQUE = Intent()
+# On the MCP path, where an unread body may belong to a session too.
+UNREAD = Intent(Stack.FULL)
 STREAM = Intent(stack=Stack.SHORT, writes=False)
 LEGACY_POST = Intent(stack=Stack.SHORT)
 SAFE_HTTP = Intent(repeatable=True, writes=False)
 # The client's answer to a question of the server's: the call that asked goes on, and ends in sight.
-RESPONSE = Intent(ends_elsewhere=True)
+RESPONSE = Intent(Stack.FULL, ends_elsewhere=True)
 SESSION_END = Intent(stack=Stack.SHORT, repeatable=True, writes=False)
 
 # The six methods with caching hints in 2026-07-28; they are reads in every revision.

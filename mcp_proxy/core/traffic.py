@@ -155,7 +155,7 @@ class Traffic:
             return NOTHING, self._legacy(message)
         if message is None:
             answers = jsonrpc.is_posted_response(readable)
-            return NOTHING, intents.RESPONSE if answers else intents.OPAQUE
+            return NOTHING, intents.RESPONSE if answers else intents.UNREAD
         said = self._annotated(headers, raw, message.tool) if message.tool else None
         return message, self._decisions.of(message, said)
 

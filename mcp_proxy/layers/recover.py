@@ -151,6 +151,8 @@ class Recover:
         session = self._own(call)
         if session is None:
             return await forward(call)
+        if call.intent.ends_elsewhere:  # whoever asked is there, or does not wait any more
+            return await self._passed_on(call, forward, session)
         await self._prepare(call, forward, session)
         used = session.upstream
         try:
@@ -162,6 +164,11 @@ class Recover:
             used = session.upstream
             reply = await forward(addressed(call, session, anew=True))
         reply = await _kept(reply, self._answered(call, forward, session, used, reply))
+        return reply._replace(headers=told_back(reply.headers, session))
+
+    async def _passed_on(self, call: Call, forward: Forward, session: Session) -> Reply:
+        """Ask on under the server's own id, and no more: a session opened anew has not asked."""
+        reply = await forward(addressed(call, session))
         return reply._replace(headers=told_back(reply.headers, session))
 
     async def _answered(

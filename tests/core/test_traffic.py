@@ -8,7 +8,16 @@ import pytest
 from multidict import CIMultiDict
 
 from mcp_proxy.core.call import Headers, Pieces, RawHeaders, Spelling, Stream, Whole
-from mcp_proxy.core.intent import OPAQUE, RESPONSE, Decisions, Intent, Keep, Policy, Stack
+from mcp_proxy.core.intent import (
+    OPAQUE,
+    RESPONSE,
+    UNREAD,
+    Decisions,
+    Intent,
+    Keep,
+    Policy,
+    Stack,
+)
 from mcp_proxy.core.message import NOTHING, Dialect, Message
 from mcp_proxy.core.rules import Annotations, Rule, Rules
 from mcp_proxy.core.traffic import Paths, Reading, Traffic
@@ -79,7 +88,7 @@ def test_a_post_to_a_tool_route_is_read_as_a_rest_tool_call() -> None:
 
 def test_each_dialect_has_its_own_path() -> None:
     """A REST body at the MCP path, and the other way round, is not understood."""
-    assert posted("/mcp", REST) == (NOTHING, OPAQUE)
+    assert posted("/mcp", REST) == (NOTHING, UNREAD)
     assert posted("/api/call-tool", LIST) == (Message(Dialect.REST), OPAQUE)
 
 
@@ -202,11 +211,15 @@ MIMICRY = {
 }
 
 
+def unread(path: str) -> Intent:
+    return UNREAD if path == "/mcp" else OPAQUE
+
+
 @pytest.mark.parametrize(("body", "path"), MIMICRY.values(), ids=MIMICRY)
 def test_a_body_with_two_readings_is_opaque(body: bytes, path: str) -> None:
     """F16, F17, F18: original bytes forwarded as a write, uncacheable."""
     message, intent = posted(path, body)
-    assert intent == OPAQUE
+    assert intent == unread(path)
     assert message == Message(Dialect.REST if path == "/api/call-tool" else Dialect.HTTP)
 
 
@@ -217,7 +230,7 @@ def test_a_charset_that_hides_another_call_makes_a_body_opaque() -> None:
     assert json.loads(body.decode("utf-8"))["method"] == "tools/list"
     assert json.loads(body.decode("utf-7"))["method"] == "tools/call"
     own = CIMultiDict({"Content-Type": "application/json; charset=utf-7"})
-    assert read(traffic(), "POST", "/mcp", own, Whole(body)) == (NOTHING, OPAQUE)
+    assert read(traffic(), "POST", "/mcp", own, Whole(body)) == (NOTHING, UNREAD)
 
 
 @pytest.mark.parametrize("name", ["X-HTTP-Method-Override", "x-http-method", "X-Method-Override"])
@@ -241,14 +254,14 @@ def test_an_overridden_tool_call_is_told_its_errors_as_one() -> None:
 def test_an_encoded_body_is_opaque(coding: str, path: str) -> None:
     """DESIGN section 4: opaque is what we cannot read; F44: nothing is decompressed in the path."""
     body = LIST if path == "/mcp" else REST
-    assert posted(path, body, ("Content-Encoding", coding))[1] == OPAQUE
+    assert posted(path, body, ("Content-Encoding", coding))[1] == unread(path)
 
 
 @pytest.mark.parametrize("path", ["/mcp", "/api/call-tool"])
 def test_a_body_too_large_to_be_held_is_opaque(path: str) -> None:
     """DESIGN section 7: MCP_BUFFER_LIMIT; larger bodies are opaque and streamed."""
     message, intent = read(traffic(), "POST", path, CIMultiDict(JSON), a_stream())
-    assert intent == OPAQUE
+    assert intent == unread(path)
     assert message.method == message.tool == ""
 
 
@@ -259,7 +272,7 @@ def test_a_routing_header_that_differs_makes_a_call_opaque(header: tuple[str, st
         posted("/mcp", CALL, STATELESS)[0],
         posted("/mcp", CALL)[1],
     )
-    assert posted("/mcp", CALL, STATELESS, header) == (NOTHING, OPAQUE)
+    assert posted("/mcp", CALL, STATELESS, header) == (NOTHING, UNREAD)
 
 
 def test_annotations_are_asked_for_as_the_caller_who_calls_the_tool() -> None:
@@ -315,6 +328,12 @@ def test_a_posted_response_is_sent_once_and_ends_in_the_call_that_asked() -> Non
     assert (intent.writes, intent.repeatable, intent.keep) == (True, False, None)
 
 
+def test_what_may_belong_to_a_session_comes_to_where_sessions_are_known() -> None:
+    """DESIGN section 4, session recovery: answers to a server's questions and batches, too."""
+    for body in (b'{"jsonrpc":"2.0","id":1,"result":{}}', b"[]", b"?"):
+        assert posted("/mcp", body)[1].stack is Stack.FULL
+
+
 # --- recognised
 
 HEAD = ((b"Content-Type", b"application/json"),)
@@ -342,7 +361,7 @@ def test_a_request_that_comes_again_is_read_no_third_time() -> None:
         spelled(body, target="/mcp/"),
     ]
     assert all(reading(to, other) is not first for other in others)
-    assert reading(to, spelled(b"[]")).intent == OPAQUE
+    assert reading(to, spelled(b"[]")).intent == UNREAD
 
 
 def test_what_is_large_is_read_each_time() -> None:

@@ -12,7 +12,16 @@ from multidict import CIMultiDict
 from mcp_proxy.core.call import Call, Reply, Stream, Whole
 from mcp_proxy.core.errors import UpstreamBrokenError, UpstreamUnreachableError
 from mcp_proxy.core.headers import media_type
-from mcp_proxy.core.intent import LEGACY_POST, SESSION_END, STREAM, Decisions, Intent, Policy
+from mcp_proxy.core.intent import (
+    LEGACY_POST,
+    RESPONSE,
+    SESSION_END,
+    STREAM,
+    UNREAD,
+    Decisions,
+    Intent,
+    Policy,
+)
 from mcp_proxy.core.jsonrpc import read_request
 from mcp_proxy.core.message import NOTHING
 from mcp_proxy.core.session import Session
@@ -34,6 +43,7 @@ OPENING = said("initialize", 0, protocolVersion=VERSION, capabilities={})
 READY = said("notifications/initialized", None)
 LEVEL = said("logging/setLevel", 5, level="debug")
 LIST = said("tools/list", 7)
+ANSWER = b'{"jsonrpc": "2.0", "id": 0, "result": {}}'
 WRITE = said("tools/call", 8, name="save", arguments={})
 
 
@@ -289,6 +299,36 @@ async def test_a_server_that_does_not_answer_a_ping_gets_the_write_all_the_same(
         return await bench.server(call)
 
     assert (await within(bench.recover(bench.call(WRITE), forward))).status == 200
+
+
+async def test_an_answer_to_a_question_goes_where_the_session_lives_now() -> None:
+    """MCP 2025-11-25, transports: it is a POST of its own, and the call that asked waits for it."""
+    bench = await Bench().open(READY)
+    bench.server.restart()
+    await bench.ask(WRITE)
+    await bench.clock.advance(60)  # people take long
+    bench.server.asked.clear()
+    answered = await bench.ask(ANSWER, intent=RESPONSE)
+    assert answered.status == 200
+    assert answered.headers["Mcp-Session-Id"] == "s1"
+    assert bench.server.asked == [("POST", "s2")], "and nothing is asked before"
+
+
+async def test_an_answer_that_comes_too_late_opens_no_session() -> None:
+    """A session opened anew has not asked, and may ask something else under the same id."""
+    bench = await Bench().open(READY)
+    bench.server.restart()
+    assert (await bench.ask(ANSWER, intent=RESPONSE)).status == 404
+    assert bench.server.asked == [("POST", "s1")]
+    assert (await bench.ask(LIST)).status == 200, "the next call does"
+
+
+async def test_what_cannot_be_read_asks_first_like_a_write() -> None:
+    """A batch, or a body too large to be held, belongs to its session too."""
+    bench = await Bench().open(READY)
+    bench.server.restart()
+    await bench.ask(b'{"id": 1, "id": 1}', intent=UNREAD)
+    assert [session for _, session in bench.server.asked] == ["s1", None, "s2", "s2"]
 
 
 async def test_what_the_server_refuses_is_not_kept_and_recovers_nothing() -> None:
