@@ -210,7 +210,7 @@ class Sidecar:
                 *(*outer, self.deadline, limit, self.admit, invalidate),
                 *(retry, self._hedge),
             ),
-            Stack.SHORT: present(*outer, limit, invalidate, self._recover),
+            Stack.SHORT: present(*outer, limit, invalidate, retry, self._recover),
         }
         self.traffic = parts.traffic(self._settings, self._annotated)
         roads = Roads(

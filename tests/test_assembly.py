@@ -61,7 +61,7 @@ async def test_the_layers_stand_in_the_order_of_the_documents(assembled: Assembl
         "retry",
         "breaker",
     ]
-    assert names(sidecar, Stack.SHORT) == ["observe", "rescue", "invalidate", "recover"]
+    assert names(sidecar, Stack.SHORT) == ["observe", "rescue", "invalidate", "retry", "recover"]
 
 
 @pytest.mark.parametrize(

@@ -263,6 +263,22 @@ async def test_a_write_that_was_not_sent_is_tried_again(front: Opened, upstream:
     assert len(upstream.asked) == 1
 
 
+@pytest.mark.parametrize("target", ["/mcp", "/sse"])
+async def test_a_stream_waits_for_a_restart(front: Opened, upstream: Upstream, target: str) -> None:
+    """F1: SDK 1.30 asks for its own stream twice, a second apart, and then never again."""
+    await upstream.stop()
+    upstream.plays(answer(b"data: {}\n\n", kind="text/event-stream"))
+    sidecar = await front(MCP_RESTART_GRACE=3)
+    (behind,) = sidecar.sidecar.targets
+    async with sidecar.client() as client:
+        await client.send(get(target, "Accept: text/event-stream"))
+        while not behind.away:
+            await settle()
+        await upstream.start(upstream.port)
+        heard = await client.hear()
+    assert (heard.status, len(upstream.asked)) == (200, 1)
+
+
 # --- silent
 
 
