@@ -31,8 +31,8 @@ class Stream:
     """A body that arrives in pieces, and what it has shown so far.
 
     `verdict` is None until the piece that decides is at hand; it is set before that piece is
-    yielded. `resumable` turns true with the first SSE event id, because from then on the client
-    may come back with `Last-Event-ID` (MCP 2025-11-25, transports). `asking` is true while a
+    yielded. `event_id` is the last SSE event id, empty where there was none yet: with it the client
+    may come back in `Last-Event-ID` (MCP 2025-11-25, transports). `asking` is true while a
     request of the server to the client waits for its answer; `question` is the mark of its id
     (core/jsonrpc), of the last one where there are several.
 
@@ -41,7 +41,7 @@ class Stream:
 
     __slots__ = (
         *("_endings", "_release", "_wraps", "asking", "error_code"),
-        *("failure", "question", "resumable", "verdict"),
+        *("event_id", "failure", "question", "verdict"),
     )
 
     def __init__(
@@ -51,7 +51,7 @@ class Stream:
         self._release = release
         self._endings: list[Callable[[], None]] = []
         self.verdict: Verdict | None = None
-        self.resumable = False
+        self.event_id = b""
         self.asking = False
         self.question: int | None = None
         self.failure: Exception | None = None  # why the pieces broke off, if we know better

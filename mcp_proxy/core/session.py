@@ -9,13 +9,15 @@ from multidict import CIMultiDict
 
 from mcp_proxy.core.call import Call, Headers, Whole
 from mcp_proxy.core.intent import Intent, Stack
-from mcp_proxy.core.jsonrpc import read_request
+from mcp_proxy.core.jsonrpc import mark, read_request
 from mcp_proxy.core.message import NOTHING, Message
 
 SESSION = "Mcp-Session-Id"
 # More is no session of a client's, but somebody's attempt to fill our memory (F46).
 _LARGEST = 16_384  # bytes of one message
 _SUBSCRIPTIONS = 50
+# More streams are not left open in a session that is to be resumed; the oldest are forgotten.
+_LEFT = 32
 _STATE = frozenset(
     {
         "notifications/initialized",
@@ -45,6 +47,8 @@ class Session:
     level: bytes | None = None  # the last logging/setLevel
     subscriptions: dict[str, bytes] = field(default_factory=dict)  # by URI
     moves: int = 0  # how often it was opened anew
+    # by the mark of its last event id: the server's id of the session in which a stream was left
+    left: dict[int, str] = field(default_factory=dict)
     confirmed_at: float = 0.0  # Clock.now() when the server last knew it
     confirmed: int = 0  # how often the server had been seen away by then
 
@@ -66,6 +70,17 @@ class Session:
             self.subscriptions.pop(uri, None)
         elif len(self.subscriptions) < _SUBSCRIPTIONS:
             self.subscriptions[uri] = said
+
+    def leave(self, event_id: bytes, upstream: str) -> None:
+        """Take note of where a stream has ended that its client may want to resume."""
+        while len(self.left) >= _LEFT:
+            del self.left[next(iter(self.left))]
+        self.left[mark(event_id.decode("latin-1"))] = upstream
+
+    def is_behind(self, headers: Headers) -> bool:
+        """Tell whether a stream is to be resumed that was left before the session was opened anew."""
+        event_id = headers.get("Last-Event-ID", "")
+        return self.left.get(mark(event_id), self.upstream) != self.upstream
 
     def replays(self) -> list[bytes]:
         """Return what is said after the handshake's first message, in order."""

@@ -144,7 +144,7 @@ class Ear:
 
     async def _hear(self, stream: Stream, event: sse.Event) -> None:
         if event.id:
-            stream.resumable = True
+            stream.event_id = event.id
         # loosely: a client may well read what is too odd for us to decide on
         message = message_in(event.data)
         if message is not None:

@@ -1,7 +1,7 @@
 """Open a session again that the server has forgotten."""
 
 from asyncio import shield
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from itertools import count
 from typing import Protocol
@@ -156,7 +156,7 @@ class Recover:
         await self._prepare(call, forward, session)
         used = session.upstream
         try:
-            reply = await forward(addressed(call, session))
+            reply = await forward(addressed(call, session, anew=session.is_behind(call.headers)))
         except UpstreamUnreachableError:
             if not await self._moved(call, forward, session, used):
                 raise
@@ -164,6 +164,8 @@ class Recover:
             used = session.upstream
             reply = await forward(addressed(call, session, anew=True))
         reply = await _kept(reply, self._answered(call, forward, session, used, reply))
+        if isinstance(reply.body, Stream):
+            reply.body.on_end(_leaving(call, reply.body, session))
         return reply._replace(headers=told_back(reply.headers, session))
 
     async def _passed_on(self, call: Call, forward: Forward, session: Session) -> Reply:
@@ -323,6 +325,18 @@ class Recover:
             reply = reply._replace(body=Whole(await heard(body, self._limit)))
         good = reply.status == 200 and reply.verdict in {Verdict.OK, Verdict.TOOL_FAILED}
         return reply, answer_in(reply, self._limit) if good else None
+
+
+def _leaving(call: Call, stream: Stream, session: Session) -> Callable[[], None]:
+    """Return what takes note of a stream that has ended, and may be resumed."""
+    upstream = session.upstream
+
+    def left() -> None:
+        answered = call.message.id is not None and stream.verdict is not None
+        if stream.event_id and not answered:
+            session.leave(stream.event_id, upstream)
+
+    return left
 
 
 async def _kept(reply: Reply, work: Awaitable[Reply]) -> Reply:

@@ -117,7 +117,7 @@ class Rescue:
                 if not lost or media_type(reply.headers) != "text/event-stream":
                     stream.verdict = stream.verdict or Verdict.UPSTREAM_FAILED
                     raise
-                if stream.resumable:
+                if stream.event_id:
                     return
                 stream.verdict = Verdict.UPSTREAM_FAILED
                 stream.error_code = error.code

@@ -127,6 +127,11 @@ def subscriptions() -> Filled:
     )
 
 
+def streams_left() -> Filled:
+    session = Session("s", "ann", b"{}", "s")
+    return Filled(lambda: len(session.left), 32, lambda n: session.leave(b"%d" % n, "s"))
+
+
 def guesses() -> Filled:
     table = Guesses()
     return Filled(lambda: len(table), CLIENTS + 1, lambda n: table.wrong(f"c{n}", 0.0))
@@ -152,7 +157,7 @@ def an_event() -> Filled:
 TABLES = [
     *(memo, sightings, hosts, decisions, readings, seen_readings, identities, large_identities),
     *(callers, latencies, samples, failures, repeats, subscriptions, guesses, answers_headers),
-    *(tools_scopes, an_event),
+    *(tools_scopes, an_event, streams_left),
 ]
 
 

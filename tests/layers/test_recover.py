@@ -552,6 +552,51 @@ async def test_a_listening_stream_is_opened_again() -> None:
     assert bench.server.asked[-1] == ("GET", "s2")
 
 
+@pytest.mark.parametrize("answered", [False, True])
+async def test_what_was_left_in_a_lost_session_is_not_resumed(answered: bool) -> None:
+    """MCP 2025-11-25, transports: event ids belong to a session; the new server never gave this one."""
+    bench = await Bench().open(READY)
+    await leave(bench, b"7", WRITE if answered else b"", answered=answered)
+    bench.server.restart()
+    await bench.ask(LIST)
+    old = await resumed(bench, "7")
+    assert old == (["7"] if answered else []), "an answer leaves nothing to resume"
+    assert await resumed(bench, "8") == ["8"], "somebody else's is not for us to judge"
+    await leave(bench, b"7")
+    assert await resumed(bench, "7") == ["7"], "by now the new server has given it, too"
+
+
+async def leave(
+    bench: Bench, event_id: bytes, asked: bytes = b"", *, answered: bool = False
+) -> None:
+    """Let a stream end behind an event."""
+    feed = Feed()
+    feed.give(b"id: %b\ndata: {}\n\n" % event_id, event_id=event_id)
+
+    async def forward(_: Call) -> Reply:
+        return streamed(feed, Content_Type="text/event-stream")
+
+    post = {"method": "POST"} if asked else {"method": "GET", "intent": STREAM}
+    reply = await within(bench.recover(bench.call(asked, **post), forward))
+    assert isinstance(reply.body, Stream)
+    await anext(aiter(reply.body))
+    reply.body.verdict = Verdict.OK if answered or not asked else None
+    await reply.body.aclose()
+
+
+async def resumed(bench: Bench, event_id: str) -> list[str]:
+    """Return from where the server is asked to go on."""
+    seen: list[Call] = []
+
+    async def forward(call: Call) -> Reply:
+        seen.append(call)
+        return await bench.server(call)
+
+    listening = bench.call(b"", intent=STREAM, method="GET", Last_Event_ID=event_id)
+    await within(bench.recover(listening, forward))
+    return list(seen[-1].headers.getall("Last-Event-ID", []))
+
+
 async def test_the_end_of_a_session_is_the_end() -> None:
     """A 404 to a DELETE says that it is done."""
     bench = await Bench().open(READY)

@@ -351,7 +351,7 @@ async def test_a_stream_that_is_silent_too_long_gets_its_final_message_too() -> 
 
 async def test_a_stream_with_event_ids_is_left_to_the_clients_own_resumption() -> None:
     """F4: `Last-Event-ID`; a final error would end what the client can still have."""
-    cut = Cut(b"id: 1\ndata: \n\n", resumable=True)
+    cut = Cut(b"id: 1\ndata: \n\n", event_id=b"1")
     assert await cut.through(call(WRITE, tool())) == b"id: 1\ndata: \n\n"
     assert cut.feed.released == 1
 
