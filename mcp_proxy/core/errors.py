@@ -22,6 +22,7 @@ from math import ceil
 from typing import Any, TypeVar
 
 from mcp_proxy.core.call import CacheNote, Delivery
+from mcp_proxy.core.message import Message
 
 
 class ProxyError(Exception):
@@ -50,6 +51,8 @@ class ProxyError(Exception):
         self.circuit: str | None = None
         self.headers: Mapping[str, str] = {}  # further ones, for the answer
         self.cache: CacheNote | None = None  # None: the cache was not asked
+        # what failed, if it was asked by another request than the one that hears of it
+        self.asked: Message | None = None
 
     def retryable(self, *, repeatable: bool) -> bool:
         """Tell whether the caller may send the same call again without harm and with hope."""

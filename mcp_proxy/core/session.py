@@ -4,6 +4,7 @@ The client's own bytes are kept, and said again as they came (DESIGN section 4, 
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from multidict import CIMultiDict
 
@@ -35,6 +36,13 @@ _PING = b'{"jsonrpc":"2.0","id":"mcp-sidecar-%d","method":"ping"}'
 _POSTED = (("Content-Type", "application/json"), ("Accept", "application/json, text/event-stream"))
 
 
+class Left(NamedTuple):
+    """A stream that has ended before all was said."""
+
+    upstream: str  # the server's id of the session
+    asked: Message | None  # the request that was to be answered on it; None on the client's own
+
+
 @dataclass(slots=True)
 class Session:
     """One session: how the client knows it, how the server does, and what was said to open it."""
@@ -47,8 +55,7 @@ class Session:
     level: bytes | None = None  # the last logging/setLevel
     subscriptions: dict[str, bytes] = field(default_factory=dict)  # by URI
     moves: int = 0  # how often it was opened anew
-    # by the mark of its last event id: the server's id of the session in which a stream was left
-    left: dict[int, str] = field(default_factory=dict)
+    left: dict[int, Left] = field(default_factory=dict)  # by the mark of its last event id
     confirmed_at: float = 0.0  # Clock.now() when the server last knew it
     confirmed: int = 0  # how often the server had been seen away by then
 
@@ -71,16 +78,20 @@ class Session:
         elif len(self.subscriptions) < _SUBSCRIPTIONS:
             self.subscriptions[uri] = said
 
-    def leave(self, event_id: bytes, upstream: str) -> None:
-        """Take note of where a stream has ended that its client may want to resume."""
+    def leave(self, event_id: bytes, left: Left) -> None:
+        """Take note of a stream that has ended, and that its client may want to resume."""
         while len(self.left) >= _LEFT:
             del self.left[next(iter(self.left))]
-        self.left[mark(event_id.decode("latin-1"))] = upstream
+        self.left[mark(event_id.decode("latin-1"))] = left
 
-    def is_behind(self, headers: Headers) -> bool:
-        """Tell whether a stream is to be resumed that was left before the session was opened anew."""
-        event_id = headers.get("Last-Event-ID", "")
-        return self.left.get(mark(event_id), self.upstream) != self.upstream
+    def resumed(self, headers: Headers) -> Left | None:
+        """Return the stream that is to be resumed, if it was seen here."""
+        return self.left.get(mark(headers.get("Last-Event-ID", "")))
+
+    def lost(self, headers: Headers) -> Left | None:
+        """Return the stream that is to be resumed and cannot be: the session was opened anew since."""
+        left = self.resumed(headers)
+        return left if left is not None and left.upstream != self.upstream else None
 
     def replays(self) -> list[bytes]:
         """Return what is said after the handshake's first message, in order."""

@@ -9,11 +9,21 @@ from typing import Protocol
 from mcp_proxy.core.answers import answer_in
 from mcp_proxy.core.call import Call, Delivery, Reply, Stream, Whole
 from mcp_proxy.core.clock import Clock, Emit, Running, Spawn
-from mcp_proxy.core.errors import ProxyError, UpstreamUnreachableError
+from mcp_proxy.core.errors import ProxyError, UpstreamBrokenError, UpstreamUnreachableError
 from mcp_proxy.core.intent import Stack
 from mcp_proxy.core.keys import opener
+from mcp_proxy.core.message import NOTHING
 from mcp_proxy.core.reading import read_answer
-from mcp_proxy.core.session import SESSION, Session, addressed, begun, ping, replay, told_back
+from mcp_proxy.core.session import (
+    SESSION,
+    Left,
+    Session,
+    addressed,
+    begun,
+    ping,
+    replay,
+    told_back,
+)
 from mcp_proxy.core.verdict import Verdict
 from mcp_proxy.layers.chain import Forward
 
@@ -156,13 +166,13 @@ class Recover:
         await self._prepare(call, forward, session)
         used = session.upstream
         try:
-            reply = await forward(addressed(call, session, anew=session.is_behind(call.headers)))
+            reply = await forward(_resuming(call, session))
         except UpstreamUnreachableError:
             if not await self._moved(call, forward, session, used):
                 raise
             # nothing of it was delivered: a write, too, may follow its session to another target
             used = session.upstream
-            reply = await forward(addressed(call, session, anew=True))
+            reply = await forward(_resuming(call, session, anew=True))
         reply = await _kept(reply, self._answered(call, forward, session, used, reply))
         if isinstance(reply.body, Stream):
             reply.body.on_end(_leaving(call, reply.body, session))
@@ -255,7 +265,7 @@ class Recover:
             return lost
         await lost.discard()
         # where the server has gone away again meanwhile, this waits for its return, in retry
-        reply = await forward(addressed(call, session, anew=True))
+        reply = await forward(_resuming(call, session, anew=True))
         forgets_at_once = reply.status == 404 and session.upstream != used
         if forgets_at_once:  # not again and again
             self._sessions.forget(session.id)
@@ -327,14 +337,30 @@ class Recover:
         return reply, answer_in(reply, self._limit) if good else None
 
 
+def _resuming(call: Call, session: Session, *, anew: bool = False) -> Call:
+    """Return the call as its session is addressed now; raises where it waits for a lost answer.
+
+    Who resumes the stream of a request would else listen to another stream, and wait for ever.
+    """
+    lost = session.lost(call.headers)
+    if lost is not None and lost.asked is not None:
+        error = UpstreamBrokenError(
+            "The server was restarted before it had answered.", delivered=Delivery.UNKNOWN
+        )
+        error.asked = lost.asked
+        raise error
+    return addressed(call, session, anew=anew or lost is not None)
+
+
 def _leaving(call: Call, stream: Stream, session: Session) -> Callable[[], None]:
     """Return what takes note of a stream that has ended, and may be resumed."""
-    upstream = session.upstream
+    upstream, before = session.upstream, session.resumed(call.headers)
+    own = call.message.id is not None
+    asked = call.message._replace(params=NOTHING.params) if own else before and before.asked
 
     def left() -> None:
-        answered = call.message.id is not None and stream.verdict is not None
-        if stream.event_id and not answered:
-            session.leave(stream.event_id, upstream)
+        if stream.event_id and not (own and stream.verdict is not None):
+            session.leave(stream.event_id, Left(upstream, asked))
 
     return left
 

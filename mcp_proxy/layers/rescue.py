@@ -6,6 +6,7 @@ import orjson
 from multidict import CIMultiDict
 
 from mcp_proxy.core import errors, jsonrpc, rest, sse
+from mcp_proxy.core.answers import EVENT_STREAM
 from mcp_proxy.core.call import Call, Delivery, Pieces, Reply, Stream, Whole
 from mcp_proxy.core.clock import Clock, Emit
 from mcp_proxy.core.errors import InternalError, ProxyError
@@ -81,6 +82,9 @@ class Rescue:
         self, call: Call, error: ProxyError, details: dict[str, object]
     ) -> tuple[int, str, bytes]:
         message = call.message
+        if error.asked is not None:  # the stream on which its caller waits
+            asked = call._replace(message=error.asked)
+            return 200, EVENT_STREAM, sse.event(self._rpc(asked, error, details))
         if message.dialect is Dialect.RPC and message.id is not None:
             if message.method == "server/discover":
                 # anything but a 503 would read as "this is an old server" (SDK 2.3, mode auto)

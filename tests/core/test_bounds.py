@@ -15,7 +15,7 @@ from mcp_proxy.core.keys import Callers, Keyring
 from mcp_proxy.core.latency import Latencies
 from mcp_proxy.core.memo import Memo, Sightings
 from mcp_proxy.core.origins import Admission
-from mcp_proxy.core.session import Session
+from mcp_proxy.core.session import Left, Session
 from mcp_proxy.core.sse import Splitter
 from mcp_proxy.core.traffic import Paths, Traffic
 from mcp_proxy.core.window import Window
@@ -129,7 +129,9 @@ def subscriptions() -> Filled:
 
 def streams_left() -> Filled:
     session = Session("s", "ann", b"{}", "s")
-    return Filled(lambda: len(session.left), 32, lambda n: session.leave(b"%d" % n, "s"))
+    return Filled(
+        lambda: len(session.left), 32, lambda n: session.leave(b"%d" % n, Left("s", None))
+    )
 
 
 def guesses() -> Filled:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict
 
-from mcp_proxy.core.call import Call, Reply, Stream, Whole
+from mcp_proxy.core.call import Call, Delivery, Reply, Stream, Whole
 from mcp_proxy.core.errors import UpstreamBrokenError, UpstreamUnreachableError
 from mcp_proxy.core.headers import media_type
 from mcp_proxy.core.intent import (
@@ -552,6 +552,21 @@ async def test_a_listening_stream_is_opened_again() -> None:
     assert bench.server.asked[-1] == ("GET", "s2")
 
 
+async def test_who_waits_for_a_lost_answer_hears_so() -> None:
+    """DESIGN section 5: a call never hangs; SDK 1.30 waits without a limit of its own."""
+    bench = await Bench().open(READY)
+    await leave(bench, b"7", WRITE)
+    await leave(bench, b"8", resumes="7")  # the server has polled twice
+    bench.server.restart()
+    for event_id in ("7", "8"):  # the first one finds the session lost
+        with pytest.raises(UpstreamBrokenError) as broken:
+            await resumed(bench, event_id)
+        assert broken.value.delivered is Delivery.UNKNOWN
+        assert broken.value.asked is not None
+        assert (broken.value.asked.id, broken.value.asked.tool) == (8, "save")
+    assert bench.server.opened == 2
+
+
 @pytest.mark.parametrize("answered", [False, True])
 async def test_what_was_left_in_a_lost_session_is_not_resumed(answered: bool) -> None:
     """MCP 2025-11-25, transports: event ids belong to a session; the new server never gave this one."""
@@ -567,7 +582,12 @@ async def test_what_was_left_in_a_lost_session_is_not_resumed(answered: bool) ->
 
 
 async def leave(
-    bench: Bench, event_id: bytes, asked: bytes = b"", *, answered: bool = False
+    bench: Bench,
+    event_id: bytes,
+    asked: bytes = b"",
+    *,
+    answered: bool = False,
+    resumes: str | None = None,
 ) -> None:
     """Let a stream end behind an event."""
     feed = Feed()
@@ -576,8 +596,10 @@ async def leave(
     async def forward(_: Call) -> Reply:
         return streamed(feed, Content_Type="text/event-stream")
 
-    post = {"method": "POST"} if asked else {"method": "GET", "intent": STREAM}
-    reply = await within(bench.recover(bench.call(asked, **post), forward))
+    listens: dict[str, Any] = {} if asked else {"method": "GET", "intent": STREAM}
+    if resumes is not None:
+        listens["Last_Event_ID"] = resumes
+    reply = await within(bench.recover(bench.call(asked, **listens), forward))
     assert isinstance(reply.body, Stream)
     await anext(aiter(reply.body))
     reply.body.verdict = Verdict.OK if answered or not asked else None

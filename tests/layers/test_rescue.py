@@ -15,6 +15,7 @@ from mcp_proxy.core.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
+from mcp_proxy.core.intent import STREAM
 from mcp_proxy.core.message import Dialect, Message
 from mcp_proxy.core.sse import Splitter
 from mcp_proxy.core.verdict import Verdict
@@ -347,6 +348,18 @@ async def test_a_stream_that_is_silent_too_long_gets_its_final_message_too() -> 
     late = error_of(errors.DeadlineExceededError, delivered=Delivery.UNKNOWN)
     message = last_message(await Cut(error=late).through(call(READ, rpc("tools/list"))))
     assert message["error"]["data"]["code"] == "deadline_exceeded"
+
+
+async def test_who_resumes_a_stream_hears_of_the_call_that_it_belongs_to() -> None:
+    """MCP 2025-11-25, transports: the answer is awaited as an event of the resumed stream."""
+    error = error_of(UpstreamBrokenError, delivered=Delivery.UNKNOWN)
+    error.asked = tool()
+    reply = await within(rescue()(call(STREAM), Script(error)))
+    assert (reply.status, reply.headers["Content-Type"]) == (200, "text/event-stream")
+    assert isinstance(reply.body, Whole)
+    message = last_message(reply.body.data)
+    assert message["id"] == tool().id
+    assert message["result"]["isError"] is True
 
 
 async def test_a_stream_with_event_ids_is_left_to_the_clients_own_resumption() -> None:
