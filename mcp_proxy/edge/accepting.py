@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import socket
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -64,18 +65,24 @@ class Site(web.BaseSite):
             taken.setblocking(False)
             task = self._loop.create_task(self._loop.connect_accepted_socket(protocols, taken))
             self._beginning.add(task)
-            task.add_done_callback(self._begun)
+            task.add_done_callback(partial(self._begun, taken))
 
-    def _begun(self, task: asyncio.Task[Any]) -> None:
+    def _begun(self, taken: socket.socket, task: asyncio.Task[Any]) -> None:
         self._beginning.discard(task)
-        if not task.cancelled() and isinstance(task.exception(), OSError):
-            return  # it is gone again
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            return
+        taken.close()
+        if not isinstance(error, OSError):  # such a client has gone again
+            self._tell("a connection could not begin", error)
 
     def _rest(self, error: OSError) -> None:
         """Leave them where they are for a while: else the loop would do nothing but ask in vain."""
         self._loop.remove_reader(self._listening)
         self._pause = self._loop.call_later(_PAUSE, self._look)
-        message = "no descriptor is left for another connection"
+        self._tell("no descriptor is left for another connection", error)
+
+    def _tell(self, message: str, error: BaseException) -> None:
         self._loop.call_exception_handler({"message": message, "exception": error})
 
     async def stop(self) -> None:

@@ -22,9 +22,11 @@ async def answers(_: web.BaseRequest) -> web.StreamResponse:
 
 
 @asynccontextmanager
-async def open_site(listening: socket.socket) -> AsyncIterator[web.Server]:
+async def open_site(
+    listening: socket.socket, kind: type[web.Server] = web.Server
+) -> AsyncIterator[web.Server]:
     """Take connections on a socket; the value knows them."""
-    server = web.Server(answers)
+    server = kind(answers)
     runner = web.ServerRunner(server)
     await runner.setup()
     await Site(runner, listening).start()
@@ -103,3 +105,26 @@ async def test_a_site_that_ends_while_it_waits_gives_the_port_back() -> None:
     with socket.socket() as another:
         another.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         another.bind(address)
+
+
+async def test_a_connection_that_cannot_begin_is_told_and_troubles_nobody() -> None:
+    """A client that has gone again is none of our mistakes; anything else is."""
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    outcomes: list[Exception | None] = [ConnectionResetError(), ValueError("ours"), None]
+
+    class Odd(web.Server):
+        def __call__(self) -> web.RequestHandler:
+            if (outcome := outcomes.pop(0)) is not None:
+                raise outcome
+            return super().__call__()
+
+    listening = bound()
+    async with open_site(listening, Odd), asyncio.timeout(20):  # noqa: TID251 - bounds the test
+        for _ in range(3):
+            reader, writer = await asyncio.open_connection(*listening.getsockname())
+            writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            said = await reader.read()
+            writer.close()
+    assert said.startswith(b"HTTP/1.1 200")
+    assert [str(context["exception"]) for context in told] == ["ours"]
