@@ -187,10 +187,14 @@ def without_frames(error: Raised) -> Raised:
     its connection: until the collector's last generation came, which took minutes, each failed call
     left 100 objects, and an outage 60 000.
     """
-    one: BaseException | None = error
-    while one is not None:
-        one.__traceback__ = None
-        one = one.__cause__ or one.__context__
+    seen: set[int] = set()  # `raise … from` can close a circle
+    chain: list[BaseException | None] = [error]
+    while chain:
+        one = chain.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            one.__traceback__ = None
+            chain += (one.__cause__, one.__context__)
     return error
 
 

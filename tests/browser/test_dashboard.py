@@ -41,9 +41,9 @@ DRAWN = """times => import("./dashboard/chart.js").then(({ chart }) => {
   const marks = [];
   const proto = CanvasRenderingContext2D.prototype, fillText = proto.fillText;
   proto.fillText = function (text, ...more) { marks.push(text); fillText.call(this, text, ...more); };
-  const element = chart("t", [["n", "ink", [], () => times.map(() => 1)]], String);
+  const element = chart("t", [["n", "ink", [], "ones"]], String);
   document.querySelector("main").append(element);
-  element.draw({ times });
+  element.draw({ times, ones: times.map(() => 1) });
   return new Promise(done => setTimeout(() => { proto.fillText = fillText; done(marks); }));
 })"""
 

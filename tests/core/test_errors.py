@@ -140,6 +140,13 @@ def test_no_two_failures_share_the_headers_of_an_answer() -> None:
     assert one.headers is not other.headers
 
 
+def test_causes_may_go_in_a_circle() -> None:
+    """`raise first from second` in the handler of what `first` had caused."""
+    first, second = error_of(errors.UpstreamBrokenError), ConnectionError()
+    first.__cause__, second.__cause__ = second, first
+    assert errors.without_frames(first) is first
+
+
 def raise_in_three_steps() -> None:
     try:
         try:

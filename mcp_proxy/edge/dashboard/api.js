@@ -26,7 +26,7 @@ export async function ask(path, body) {
     method: body ? "POST" : "GET",
     headers: headers(body ? { "Content-Type": "application/json" } : {}),
     body: body && JSON.stringify(body),
-    signal: AbortSignal.timeout(10_000),
+    signal: AbortSignal.timeout(1e4),
   }).catch(() => failed(0, "The sidecar does not answer."));
   const said = await heard.json().catch(() => ({}));
   return heard.ok || said.upstream ? said : failed(heard.status, said.detail ?? `status ${heard.status}`);

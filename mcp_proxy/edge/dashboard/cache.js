@@ -4,7 +4,7 @@ import { ask } from "./api.js";
 import { button, empty, grid, h, live, named, panel, plain, say } from "./dom.js";
 import { bytes, count, share } from "./format.js";
 import { keyOf } from "./history.js";
-import { counted, dialog, looked, sign, strip, tool, toolName } from "./parts.js";
+import { dialog, looked, sign, strip, tool, toolName } from "./parts.js";
 import { askToken } from "./token.js";
 
 // Lists and resources are kept under their method; a clear narrows by tool, so these go with all.
@@ -23,7 +23,7 @@ function purge(one, done) {
       const scope = one?.service ? { service: one.service, tool: one.tool } : { tool: one?.tool };
       const said = await ask("api/cache/clear", scope);
       box.close();
-      done(said.entries === null ? "Purged." : `Purged ${count(said.entries)} ${said.entries === 1 ? "entry" : "entries"}.`);
+      done(said.entries === null ? "Purged." : `Purged ${count(said.entries)} entr${said.entries === 1 ? "y" : "ies"}.`);
     } catch (error) {
       say(told, `Nothing was purged: ${error.message}`);
       if (error.status === 401 && (await askToken())) say(told, "The token is good: now purge.");
@@ -34,17 +34,19 @@ function purge(one, done) {
   cancel.focus();
 }
 
+const stat = (label, key) => [label, one => count(one.cache[key]), "num"];
+
 const COLUMNS = [
   ["Tool", tool, "first"],
   ["Hit ratio", one => (looked(one) ? share(one.cache.hit_ratio) : "–"), "num"],
-  counted("Hits", one => one.cache.hits),
-  counted("Misses", one => one.cache.misses),
-  counted("Stale", one => one.cache.stale),
-  counted("Shared", one => one.cache.collapsed),
-  counted("Entries", one => one.cache.entries),
+  stat("Hits", "hits"),
+  stat("Misses", "misses"),
+  stat("Stale", "stale"),
+  stat("Shared", "collapsed"),
+  stat("Entries", "entries"),
   ["Size", one => bytes(one.cache.bytes), "num"],
-  counted("Evicted", one => one.cache.evicted),
-  counted("Writes that drop", one => one.cache.invalidations),
+  stat("Evicted", "evicted"),
+  stat("Writes that drop", "invalidations"),
 ];
 
 const FIGURES = [
@@ -78,14 +80,14 @@ export function cache({ look }) {
     h("pre", '[tools."my_query*"]\nread_only = true'),
   );
   const top = strip(...FIGURES);
-  const fill = [top.children[0], top.children[1]].map(box => box.appendChild(h("dd", h("meter", { "aria-label": "of what may be kept" }))));
+  const fill = [...top.children].slice(0, 2).map(box => box.appendChild(h("dd", h("meter", { "aria-label": "of what may be kept" }))));
   const down = h("p", sign("down"), " Redis cannot be used: only memory is.");
   const rows = panel("By tool", h("div.bar", all, told), none, list);
   return {
     element: h("div", off, top, down, rows),
     update({ metrics }) {
       const kept = metrics?.cache;
-      off.hidden = !metrics || Boolean(kept);
+      off.hidden = !metrics || !!kept;
       top.hidden = rows.hidden = !kept;
       down.hidden = kept?.redis_up !== false;
       if (!kept) return;

@@ -3,12 +3,10 @@
 import { h, live, mark, say } from "./dom.js";
 import { clock, rate } from "./format.js";
 
-const LEAST = 10; // seconds across
-
-/** The part of the time that is shown; ends with the last sample. (uPlot gives one alone a whole day.) */
+/** The part of the time that is shown, ten seconds at least: uPlot gives a whole day to one sample. */
 function span({ data: [times] }) {
   const end = times.at(-1) ?? Date.now() / 1000;
-  return [Math.min(times[0] ?? end, end - LEAST), end];
+  return [Math.min(times[0] ?? end, end - 10), end];
 }
 
 /** A small line of what `read` finds in an item; its name says the same. */
@@ -42,7 +40,7 @@ function inks(node, names) {
 /**
  * A chart over time; each line has a pattern beside its colour, and its latest value in words.
  * @param {string} title
- * @param {[name: string, ink: string, dash: number[], read: (history: object) => number[]][]} series
+ * @param {[name: string, ink: string, dash: number[], key: string][]} series, the key is one of the history
  * @param {(value: number|null) => string} format
  */
 export function chart(title, series, format) {
@@ -67,7 +65,7 @@ export function chart(title, series, format) {
       legend: { show: false },
       cursor: { show: false },
       padding: [8, 26, 0, 0],
-      scales: { x: { range: span }, y: { range: (_, low, high) => [0, Math.max(high ?? 0, 1) * 1.1] } },
+      scales: { x: { range: span }, y: { range: (_, low, high) => [0, Math.max(high, 1) * 1.1] } },
       axes: [
         { ...axis, grid: { show: false }, space: 70, size: 26, values: (_, all) => all.map(one => clock(one * 1000, false)) },
         { ...axis, size: 58, values: (_, all) => all.map(format) },
@@ -78,7 +76,7 @@ export function chart(title, series, format) {
   }
 
   element.draw = history => {
-    const data = [history.times, ...series.map(one => one[3](history))];
+    const data = [history.times, ...series.map(one => history[one[3]])];
     latest.forEach((node, at) => say(node, format(data[at + 1].at(-1) ?? null)));
     const width = canvas.clientWidth;
     const now = `${width} ${getComputedStyle(element).color}`; // its size and the theme

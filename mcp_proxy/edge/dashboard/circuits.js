@@ -4,7 +4,7 @@ import { empty, grid, h, live, mark, named, panel, plain, say } from "./dom.js";
 import { clock, count, seconds, stateOf } from "./format.js";
 import { counted, sign, state } from "./parts.js";
 
-const SPAN = 15 * 60 * 1000; // milliseconds that the lanes show
+const SPAN = 900_000; // milliseconds that the lanes show
 const SCALE = 1000; // of them to a unit of a lane
 const MOST = 200; // rows
 const HIGH = { open: 14, half_open: 7 }; // to be told apart without colour; closed is a thin line
@@ -44,8 +44,8 @@ const CIRCUITS = [
   ["Circuit", one => named(one.name), "first"],
   ["State", state(one => one.state)],
   ["Last 15 minutes", lane, "lanes"],
-  counted("Failures in a row", one => one.failures),
-  counted("Opened", one => one.opened),
+  counted("Failures in a row", "failures"),
+  counted("Opened", "opened"),
   ["Next try", one => (one.retry_after_s === null ? "–" : `in ${seconds(one.retry_after_s)}`), "num"],
 ];
 

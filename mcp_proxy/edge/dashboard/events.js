@@ -31,11 +31,11 @@ class Tail {
   take(log, key, passes) {
     const anew = key !== this.#key;
     this.#key = key;
-    const fresh = anew ? log.recent.length : Math.min(log.total - this.seen, log.recent.length);
+    const fresh = Math.min(log.total - (anew ? 0 : this.seen), log.recent.length);
     const found = log.recent.slice(log.recent.length - fresh).filter(passes);
-    const filling = anew || this.shown.length < MOST; // with what was before the page: more push out all others
-    const most = filling ? MOST : AT_ONCE;
-    const gap = log.total - this.seen - fresh + (filling ? 0 : Math.max(0, found.length - most));
+    // filled at once with what was before the page: what more push out is none of a flood
+    const most = anew || this.shown.length < MOST ? MOST : AT_ONCE;
+    const gap = log.total - this.seen - fresh + (most < MOST) * Math.max(0, found.length - most);
     this.skipped = anew ? 0 : this.skipped + gap;
     this.seen = log.total;
     this.shown = [...(anew ? [] : this.shown), ...found.slice(-most)].slice(-MOST);

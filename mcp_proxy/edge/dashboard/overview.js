@@ -35,7 +35,7 @@ const TARGETS = [
   ["State", state(one => (one.state === "present" && !one.healthy ? "unhealthy" : one.state))],
   ["For", one => seconds(one.for_seconds), "num"],
   ["Last probe", probed],
-  counted("Calls", one => one.calls),
+  counted("Calls", "calls"),
   ["Next probe", one => `in ${seconds(one.next_probe_seconds)}`, "num"],
 ];
 
@@ -47,18 +47,18 @@ function probed(one) {
 const ERRORS = [
   ["Tool", tool, "first"],
   ["Error", one => plain(one.code)],
-  counted("Count", one => one.count),
+  counted("Count", "count"),
   ["Last", one => clock(one.last, false), "num"],
 ];
 
 const RATES = [
-  ["calls", "accent", [], history => history.requests],
-  ["errors", "bad", [4, 3], history => history.errors],
+  ["calls", "accent", [], "requests"],
+  ["errors", "bad", [4, 3], "errors"],
 ];
 const LATENCIES = [
-  ["p50", "quiet", [], history => history.p50],
-  ["p95", "accent", [6, 3], history => history.p95],
-  ["p99", "warn", [2, 3], history => history.p99],
+  ["p50", "quiet", [], "p50"],
+  ["p95", "accent", [6, 3], "p95"],
+  ["p99", "warn", [2, 3], "p99"],
 ];
 
 function worry([name, one]) {

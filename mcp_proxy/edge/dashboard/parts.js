@@ -28,7 +28,7 @@ export const toolName = one => (one.service ? `${one.service}/${one.tool}` : one
 export const tool = one => named(toolName(one));
 
 /** A column of counts. */
-export const counted = (label, read) => [label, one => count(read(one)), "num"];
+export const counted = (label, key) => [label, one => count(one[key]), "num"];
 
 /** How often the cache was looked into for a tool. */
 export const looked = ({ cache }) => cache.hits + cache.misses + cache.stale + cache.collapsed;

@@ -11,6 +11,8 @@ function shown(value) {
   return Array.isArray(value) ? value.map(plain).join(", ") || "empty" : plain(value);
 }
 
+const keyOf = one => `${one.variable} ${one.origin} ${shown(one.value)}`;
+
 const COLUMNS = [
   ["Variable", one => h("code", one.variable), "first"],
   ["Value", one => h(changed(one) ? "strong" : "span", shown(one.value)), "value"],
@@ -32,7 +34,7 @@ export function settings({ draw, wantToken }) {
   const filter = search(draw, "name, value or meaning");
   const only = h("input", { type: "checkbox", onchange: draw });
   const told = h("span.quiet");
-  const list = grid("Settings", COLUMNS, one => `${one.variable} ${one.origin} ${shown(one.value)}`);
+  const list = grid("Settings", COLUMNS, keyOf);
   const code = h("pre", { tabindex: 0 });
   const none = empty("The settings are behind the token.", button("Enter token", wantToken));
   const bar = h("div.bar", field("Filter", filter), h("label", only, " Only what is no default"), told);
@@ -43,7 +45,7 @@ export function settings({ draw, wantToken }) {
       none.hidden = off !== "token";
       bar.hidden = tools.hidden = !config;
       const all = config?.settings ?? [];
-      const text = one => `${one.variable} ${shown(one.value)} ${one.origin} ${one.text}`.toLowerCase();
+      const text = one => `${keyOf(one)} ${one.text}`.toLowerCase();
       const rows = all.filter(one => (changed(one) || !only.checked) && text(one).includes(filter.value.toLowerCase()));
       say(told, `${count(rows.length)} of ${count(all.length)}`);
       list.show(rows);

@@ -33,13 +33,13 @@ const COLUMNS = [
   ["Tool", link, "first"],
   ["Circuit", state(one => one.circuit)],
   ["Last minute", spark(one => one.rates)],
-  counted("Calls", one => one.requests),
+  counted("Calls", "requests"),
   ["Errors", failed, "num"],
   ["p50", one => ms(one.latency_ms.p50), "num"],
   ["p95", one => ms(one.latency_ms.p95), "num"],
   ["p99", one => ms(one.latency_ms.p99), "num"],
   ["Hit ratio", one => (looked(one) ? share(one.cache.hit_ratio) : "–"), "num"],
-  counted("Retries", one => one.retries),
+  counted("Retries", "retries"),
 ];
 
 /** The page of the tools. */
