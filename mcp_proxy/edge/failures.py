@@ -13,6 +13,7 @@ from mcp_proxy.core.errors import (
     UpstreamBrokenError,
     UpstreamTimeoutError,
     UpstreamUnreachableError,
+    without_frames,
 )
 from mcp_proxy.edge.exchange import Response
 
@@ -95,7 +96,11 @@ def noted(error: ProxyError, presence: Presence, asked: float) -> ProxyError:
 
 
 def failed(failure: BaseException, *, unsent: bool = False) -> ProxyError:
-    """Return our error for one of FAILURES; `unsent` tells that no byte of a body was written."""
+    """Return our error for one of FAILURES; `unsent` tells that no byte of a body was written.
+
+    What failed loses its frames: aiohttp's connector holds the error that it raises in one of them.
+    """
+    without_frames(failure)
     for kind, text in _UNREACHABLE:
         if isinstance(failure, kind):
             error = UpstreamUnreachableError(text)

@@ -15,6 +15,7 @@ from mcp_proxy.core.errors import (
     UpstreamBrokenError,
     UpstreamTimeoutError,
     UpstreamUnreachableError,
+    without_frames,
 )
 from mcp_proxy.core.verdict import Verdict
 from mcp_proxy.layers.chain import Forward
@@ -130,7 +131,7 @@ class Retry:
         except ProxyError as error:
             # an open circuit let nothing out
             error.attempts = attempt - isinstance(error, CircuitOpenError)
-            return error
+            return without_frames(error)
         return reply if attempt == reply.attempts else reply._replace(attempts=attempt)
 
     def _timed(self, call: Call, attempt: int, counted: int) -> Call:

@@ -135,6 +135,33 @@ async def answered_or_left(front: Front, upstream: Upstream, raw: bytes, fails: 
             await settle()
 
 
+async def test_what_was_refused_and_then_answered_leaves_nothing_either(
+    front: Opened, upstream: Upstream
+) -> None:
+    """aiohttp's connector holds the error that it raises in a frame of its own."""
+    sidecar = await front(MCP_RESTART_GRACE=20, MCP_LOG_LEVEL="error")
+
+    async def restarts() -> None:
+        port = upstream.port
+        await upstream.stop()
+        async with sidecar.client() as client:
+            await client.send(post("/api/call-tool", {"service": "s", "tool_name": "t"}))
+            async with asyncio.timeout(20):  # noqa: TID251 - bounds the test
+                while not sidecar.sidecar.metrics.in_flight:
+                    await settle()
+                    await asyncio.to_thread(lambda: None)
+            await upstream.start(port)
+            assert (await client.hear()).status == 200
+
+    await restarts()
+    with uncollected() as ours:
+        await restarts()
+        async with asyncio.timeout(20):  # noqa: TID251 - bounds the test
+            while sidecar.sidecar.connections()["open"]:
+                await settle()
+    assert ours == []
+
+
 @contextmanager
 def uncollected() -> Iterator[list[object]]:
     """Collect nothing during the block; give what of ours the collector finds then."""
