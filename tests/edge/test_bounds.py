@@ -1,12 +1,10 @@
 """Each table of the edge, asked for ten times what it may hold (F28, F46)."""
 
 import asyncio
-import gc
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import count, islice
 from pathlib import Path
-from types import FrameType
 from typing import Any, cast
 
 import pytest
@@ -33,6 +31,7 @@ from tests.edge.wire import (
     streamed,
 )
 from tests.fakes import FakeClock, settle
+from tests.garbage import uncollected
 
 DONE = b'{"success": true, "data": "done", "error": null, "timestamp": "2026-01-01T00:00:00"}'
 
@@ -160,29 +159,6 @@ async def test_what_was_refused_and_then_answered_leaves_nothing_either(
             while sidecar.sidecar.connections()["open"]:
                 await settle()
     assert ours == []
-
-
-@contextmanager
-def uncollected() -> Iterator[list[object]]:
-    """Collect nothing during the block; give what of ours the collector finds then."""
-    found: list[object] = []
-    gc.collect()
-    gc.disable()
-    try:
-        yield found
-        gc.set_debug(gc.DEBUG_SAVEALL)
-        gc.collect()
-        found += [one for one in gc.garbage if is_ours(one)]
-    finally:
-        gc.set_debug(0)
-        gc.garbage.clear()
-        gc.enable()
-
-
-def is_ours(one: object) -> bool:
-    if isinstance(one, FrameType):
-        return "/mcp_proxy/" in one.f_code.co_filename
-    return type(one).__module__.startswith("mcp_proxy")
 
 
 async def test_ten_times_as_many_targets(front: Opened, upstream: Upstream) -> None:

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcp_proxy.core.errors import CircuitOpenError
-from mcp_proxy.layers.circuit import Circuit, Limits, Ticket, _FailedTryError
+from mcp_proxy.layers.circuit import Circuit, Limits, Ticket
 from tests.fakes import FakeClock
+from tests.garbage import uncollected
 
 LIMITS = Limits(failures=5, recovery=60.0, rate=0.5, volume=20, window=10.0)
 
@@ -323,20 +324,12 @@ def test_tripping_raises_no_error_of_pybreaker() -> None:
 
 def test_a_failure_waits_for_no_collector() -> None:
     """pybreaker's frames hold what they raise, when it opens and when a probe fails."""
-    bench = Bench()
-    bench.half_open()
-    gc.collect()
-    gc.disable()
-    try:
+    before = Bench()
+    before.half_open()
+    with uncollected() as ours:
         bench = Bench()
         bench.circuit.record(bench.half_open(), failed=True)
-        gc.set_debug(gc.DEBUG_SAVEALL)
-        gc.collect()
-        assert [one for one in gc.garbage if isinstance(one, _FailedTryError)] == []
-    finally:
-        gc.set_debug(0)
-        gc.garbage.clear()
-        gc.enable()
+    assert ours == []
 
 
 def test_a_circuit_that_never_failed_is_gone_when_it_is_forgotten() -> None:
