@@ -1,7 +1,6 @@
 """What settings alone decide of the layers and the inbound edge; none of it holds state."""
 
 from mcp_proxy.core import capture
-from mcp_proxy.core.capture import Captured
 from mcp_proxy.core.intent import Decisions, Policy
 from mcp_proxy.core.keys import Keyring
 from mcp_proxy.core.origins import Admission
@@ -58,7 +57,7 @@ def keyring(settings: Settings, server: str) -> Keyring:
     )
 
 
-def captured(settings: Settings) -> Captured:
+def captured(settings: Settings) -> capture.Captured:
     """Return what a tool call's event tells of its arguments."""
     return capture.arguments if settings.signals.capture == "redacted" else capture.nothing
 

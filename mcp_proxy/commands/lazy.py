@@ -26,7 +26,6 @@ COMMANDS = {
     "stats": "Show what a running sidecar has counted.",
 }
 
-
 # There is no room, or no device, for what is written.
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -58,9 +57,8 @@ class Lazy(click.Group):
         except OSError as error:
             if error.errno not in _UNWRITABLE:
                 raise
-            os.dup2(
-                os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-            )  # Python flushes at its end
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())  # Python flushes at its end
             raise click.ClickException(f"cannot write: {error.strerror}") from None
         return found
 

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from aiohttp.tracing import Trace
 
 
-# On whose behalf a connection is asked for in this task, None for nobody's. HTTP/1.1 numbers no answers: a second one to
-# the last request, that comes when the next is out already, is taken for that one's. So a connection
-# goes to somebody else only after a pause in which such a one would have shown itself.
+# On whose behalf a connection is asked for in this task, None for nobody's. HTTP/1.1 numbers no
+# answers: a second one to the last request, that comes when the next is out already, is taken for that
+# one's. So a connection goes to somebody else only after a pause in which such a one would have shown
+# itself.
 caller: ContextVar[object] = ContextVar("caller", default=None)
 # Servers that answer twice do so at once. It costs a connection for each call in so many seconds.
 _PAUSE = 0.1  # seconds

@@ -148,7 +148,6 @@ async def test_what_was_refused_and_then_answered_leaves_nothing_either(
             async with asyncio.timeout(20):  # noqa: TID251 - bounds the test
                 while not sidecar.sidecar.metrics.in_flight:
                     await settle()
-                    await asyncio.to_thread(lambda: None)
             await upstream.start(port)
             assert (await client.hear()).status == 200
 
